@@ -1,0 +1,90 @@
+"""From the name of a model to a checkpoint on disk: one file per way of loading."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from modelhost.checkpoints.base import Checkpoint, Description, Loaded
+from modelhost.checkpoints.gguf import DemoCheckpoint
+from modelhost.checkpoints.hub import HubCheckpoint, missing_weights
+from modelhost.errors import LoadFailed
+from modelhost.progress import Progress
+from modelhost.types import ModelSpec
+
+__all__ = ["Checkpoint", "Description", "Loaded", "locate"]
+
+logger = logging.getLogger(__name__)
+
+# Weights as safetensors and what describes them. No *.py: code of a checkpoint is never fetched.
+WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+def locate(spec: ModelSpec, progress: Progress) -> Checkpoint:
+    """Find the checkpoint that `spec.model` names; download it when it is a hub id not yet here.
+
+    Raises LoadFailed.
+    """
+    if spec.model == "demo":
+        return DemoCheckpoint(cache_dir=spec.cache_dir)
+    folder = Path(spec.model).expanduser()
+    if folder.is_dir():
+        return _of_folder(folder, name=folder.resolve().name, revision=None)
+    if spec.model.startswith((".", "/", "~")):
+        raise LoadFailed(f"There is no folder {spec.model}. Name a folder, a hub id, or demo.")
+    snapshot = _cached(spec) or _download(spec, progress)
+    return _of_folder(snapshot, name=spec.model, revision=snapshot.name[:12])
+
+
+def _of_folder(folder: Path, *, name: str, revision: str | None) -> Checkpoint:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except FileNotFoundError:
+        raise LoadFailed(
+            f"{folder} has no config.json, so it is not a model folder. Check the path."
+        ) from None
+    except (ValueError, OSError) as error:
+        raise LoadFailed(f"{folder / 'config.json'} cannot be read ({error}).") from error
+    if not isinstance(config, dict):
+        raise LoadFailed(f"{folder / 'config.json'} is not a JSON object.")
+    return HubCheckpoint(folder, config, name=name, revision=revision)
+
+
+def _cached(spec: ModelSpec) -> Path | None:
+    """The complete snapshot in the local hub cache, if there is one."""
+    try:
+        snapshot = Path(
+            snapshot_download(spec.model, revision=spec.revision, local_files_only=True)
+        )
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return None if missing_weights(snapshot) else snapshot
+
+
+def _download(spec: ModelSpec, progress: Progress) -> Path:
+    """Fetch a snapshot; HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are honoured by the library."""
+    progress.begin(f"Downloading {spec.model}", unit="file")
+    try:
+        return Path(
+            snapshot_download(
+                spec.model,
+                revision=spec.revision,
+                allow_patterns=WANTED,
+                tqdm_class=progress.tqdm_class(),  # type: ignore[arg-type]
+            )
+        )
+    except HFValidationError as error:
+        raise LoadFailed(
+            f"{spec.model!r} is neither a folder nor a hub id. Set LLMSITE_MODEL to one of them."
+        ) from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, RuntimeError) as error:
+        logger.info("download of %s failed", spec.model, exc_info=True)
+        raise LoadFailed(
+            f"{spec.model} is not in the local cache and could not be downloaded "
+            f"({type(error).__name__}). Check the name, the network and HF_ENDPOINT, "
+            "or set LLMSITE_MODEL to a folder."
+        ) from error

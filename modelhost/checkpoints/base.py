@@ -1,0 +1,72 @@
+"""What every way of loading offers: describe cheaply, load heavily."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from modelhost.progress import Progress
+    from modelhost.prompts import ChatFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a checkpoint is, read from its small files only.
+
+    memory_bytes: the weights in the dtype they would be loaded in; the KV cache comes on top.
+    """
+
+    name: str
+    revision: str
+    kind: str
+    architecture: str
+    parameters: int
+    dtype: str
+    device: str
+    context_length: int
+    memory_bytes: int
+    files: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model on its device and the chat format that it was trained with."""
+
+    model: PreTrainedModel
+    format: ChatFormat
+
+
+class Checkpoint(Protocol):
+    """One model on disk. `name` and `revision` stand on every stored response."""
+
+    name: str
+    revision: str
+
+    def describe(self, *, device: torch.device, dtype: torch.dtype) -> Description:
+        """Read config and headers, not weights. Raises LoadFailed."""
+
+    def chat_format(self) -> ChatFormat:
+        """The tokenizer and its way to write a conversation, without weights. Raises LoadFailed."""
+
+    def load(self, *, device: torch.device, dtype: torch.dtype, progress: Progress) -> Loaded:
+        """Bring the weights to the device. Raises LoadFailed."""
+
+
+def fingerprint(files: list[Path]) -> str:
+    """A short name for a folder's content: names and sizes of all, bytes of the small ones."""
+    digest = sha256()
+    for file in sorted(files):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}\n".encode())
+        if file.suffix == ".json":
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,188 @@
+"""Any causal chat model that transformers knows natively and that has a chat template."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
+
+from modelhost.checkpoints.base import Description, Loaded, fingerprint
+from modelhost.errors import LoadFailed
+from modelhost.progress import Progress
+from modelhost.prompts import TemplateFormat
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+class HubCheckpoint:
+    """A folder in the layout that `save_pretrained` writes. No code of the folder is executed."""
+
+    def __init__(
+        self, folder: Path, config: dict[str, Any], *, name: str, revision: str | None
+    ) -> None:
+        self.folder = folder
+        self.config = config
+        self.name = name
+        self.revision = revision or fingerprint(files_read(folder))
+
+    def describe(self, *, device: torch.device, dtype: torch.dtype) -> Description:
+        """Architecture from config.json, parameters from the safetensors headers."""
+        config = load_config(self.folder, self.config)
+        parameters = sum(count_parameters(file) for file in weight_files(self.folder))
+        return Description(
+            name=self.name,
+            revision=self.revision,
+            kind="hub",
+            architecture=(self.config.get("architectures") or ["unknown"])[0],
+            parameters=parameters,
+            dtype=str(dtype).removeprefix("torch."),
+            device=str(device),
+            context_length=int(config.max_position_embeddings),
+            memory_bytes=parameters * dtype.itemsize,
+            files=[str(file) for file in files_read(self.folder)],
+        )
+
+    def chat_format(self) -> TemplateFormat:
+        return load_format(self.folder)
+
+    def load(self, *, device: torch.device, dtype: torch.dtype, progress: Progress) -> Loaded:
+        """Read the weights with transformers' own class for the architecture."""
+        load_config(self.folder, self.config)
+        weight_files(self.folder)
+        return load_folder(self.folder, device=device, dtype=dtype, progress=progress)
+
+
+def load_folder(
+    folder: Path, *, device: torch.device, dtype: torch.dtype, progress: Progress
+) -> Loaded:
+    """Model and chat format of a folder that was checked before. Raises LoadFailed."""
+    chat_format = load_format(folder)
+    progress.begin("Loading weights", unit="tensor")
+    try:
+        with reporting(progress):
+            model = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                trust_remote_code=False,
+                use_safetensors=True,
+                attn_implementation="sdpa",
+            )
+        return Loaded(model.to(device).eval(), chat_format)
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise LoadFailed(f"The model in {folder} cannot be loaded: {first_line(error)}") from error
+
+
+def load_format(folder: Path) -> TemplateFormat:
+    """The tokenizer of a folder and its chat template. Raises LoadFailed."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise LoadFailed(f"{folder} has no usable tokenizer: {first_line(error)}") from error
+    if not tokenizer.chat_template:
+        raise LoadFailed(
+            f"{folder} has no chat template, so it is not a chat model. "
+            "Choose its chat or instruct variant."
+        )
+    return TemplateFormat(tokenizer, stop_ids=stop_ids(folder, tokenizer))
+
+
+def load_config(folder: Path, config: dict[str, Any]) -> Any:
+    """transformers' config object, or a sentence about why there is none."""
+    architectures = config.get("architectures") or []
+    if not any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
+        raise LoadFailed(
+            f"{folder / 'config.json'} names {architectures or 'no architecture'}, "
+            "which is not a causal language model that transformers loads natively."
+        )
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LoadFailed(f"{folder / 'config.json'} is not usable: {first_line(error)}") from error
+
+
+def stop_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
+    """Every id that ends a turn: the generation config's and the tokenizer's own."""
+    try:
+        configured = GenerationConfig.from_pretrained(folder).eos_token_id
+    except OSError:
+        configured = None  # the file is optional
+    ids = set(configured if isinstance(configured, list) else [configured])
+    ids.add(tokenizer.eos_token_id)
+    return frozenset(token_id for token_id in ids if token_id is not None)
+
+
+def missing_weights(folder: Path) -> list[str]:
+    """Names of weight files that should be in the folder and are not."""
+    index = folder / INDEX
+    if not index.exists():
+        return [] if (folder / SINGLE).exists() else [SINGLE]
+    try:
+        names = set(json.loads(index.read_text())["weight_map"].values())
+    except (ValueError, KeyError, AttributeError):
+        return [INDEX]
+    return sorted(name for name in names if not (folder / name).exists())
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files, all there and readable. Raises LoadFailed, naming the file."""
+    if missing := missing_weights(folder):
+        raise LoadFailed(
+            f"{folder} lacks {missing[0]}"
+            + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+            + ". Weights are read from safetensors only; download the folder again."
+        )
+    index = folder / INDEX
+    names = (
+        sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        if index.exists()
+        else [SINGLE]
+    )
+    files = [folder / name for name in names]
+    for file in files:
+        count_parameters(file)
+    return files
+
+
+def count_parameters(file: Path) -> int:
+    """Parameters in one safetensors file, from its header. Raises LoadFailed."""
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())
+    except (SafetensorError, OSError) as error:
+        raise LoadFailed(
+            f"{file} is damaged or cut short ({first_line(error)}). Download it again."
+        ) from error
+
+
+def files_read(folder: Path) -> list[Path]:
+    """The files of a folder that loading it reads."""
+    wanted = ("*.json", "*.safetensors", "*.jinja", "*.model")
+    return sorted(file for pattern in wanted for file in folder.glob(pattern))
+
+
+def first_line(error: BaseException) -> str:
+    """A library's error as the beginning of a sentence."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".") + "."
+
+
+@contextmanager
+def reporting(progress: Progress) -> Iterator[None]:
+    """transformers' bars go to `progress` while this lasts."""
+    bar = progress.tqdm_class()
+    previous = transformers_logging.set_tqdm_hook(lambda _, args, options: bar(*args, **options))
+    try:
+        yield
+    finally:
+        transformers_logging.set_tqdm_hook(previous)

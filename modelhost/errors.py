@@ -1,0 +1,43 @@
+"""What can go wrong in the model host. A leaf: it imports nothing of ours."""
+
+from __future__ import annotations
+
+
+class ModelHostError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class NotReady(ModelHostError):
+    """No model can answer yet; asking again later is right."""
+
+
+class LoadFailed(ModelHostError):
+    """The model could not be loaded. The text is one sentence that says what to do."""
+
+
+class Busy(ModelHostError):
+    """As many generations as allowed are running or waiting."""
+
+
+class GenerationFailed(ModelHostError):
+    """The engine gave up on a generation that it had accepted."""
+
+
+class RequestRefused(ModelHostError):
+    """A request that this model cannot serve; nothing was started."""
+
+
+class PromptTooLong(RequestRefused):
+    """The prompt, or the prompt with the answer asked for, exceeds the context."""
+
+
+class BadTurns(RequestRefused):
+    """The model's chat format refuses these turns."""
+
+
+class BadSampling(RequestRefused):
+    """A sampling parameter is out of range; `field` names it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field

@@ -1,0 +1,110 @@
+"""From a ModelSpec to an engine that answers: everything heavy happens here."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import torch
+
+from modelhost import checkpoints, prompts
+from modelhost.engine import Engine
+from modelhost.errors import GenerationFailed, LoadFailed
+from modelhost.progress import Progress
+from modelhost.types import ModelSpec, Rendered, Sampling, Turn
+
+FIRST_TOKEN_TIMEOUT = 120.0  # seconds; a first CUDA kernel may have to be compiled
+
+
+def load(spec: ModelSpec, progress: Progress) -> Engine:
+    """Load the model, start its engine and see one token come out. Raises LoadFailed."""
+    try:
+        device = pick_device(spec.device)
+        dtype = pick_dtype(spec.dtype, device)
+        progress.begin("Looking for the model")
+        checkpoint = checkpoints.locate(spec, progress)
+        loaded = checkpoint.load(device=device, dtype=dtype, progress=progress)
+        progress.begin("Making the first token")
+        return start(loaded, checkpoint, spec)
+    except torch.OutOfMemoryError as error:
+        raise LoadFailed(
+            f"{spec.model} does not fit into the memory of {spec.device}. "
+            "Choose a smaller dtype, a smaller LLMSITE_CACHE_TOKENS or another device."
+        ) from error
+    finally:
+        progress.end()
+
+
+def start(
+    loaded: checkpoints.Loaded, checkpoint: checkpoints.Checkpoint, spec: ModelSpec
+) -> Engine:
+    """An engine around a loaded model, running and proven. Raises LoadFailed."""
+    try:
+        engine = Engine(
+            loaded,
+            name=checkpoint.name,
+            revision=checkpoint.revision,
+            cache_tokens=spec.cache_tokens,
+            max_requests=spec.max_requests,
+        )
+    except ValueError as error:
+        raise LoadFailed(f"{spec.model} cannot be served in batches: {error}") from error
+    engine.start()
+    try:
+        smoke_test(engine)
+    except GenerationFailed as error:
+        engine.stop()
+        raise LoadFailed(str(error)) from error
+    return engine
+
+
+def describe(spec: ModelSpec) -> checkpoints.Description:
+    """What `load` would load, from small files only. Raises LoadFailed."""
+    device = pick_device(spec.device)
+    checkpoint = checkpoints.locate(spec, Progress())
+    return checkpoint.describe(device=device, dtype=pick_dtype(spec.dtype, device))
+
+
+def renderer(spec: ModelSpec) -> Callable[..., Rendered]:
+    """A `render(turns, max_tokens=None)` that reads no weights. Raises LoadFailed."""
+    device = pick_device(spec.device)
+    checkpoint = checkpoints.locate(spec, Progress())
+    known = checkpoint.describe(device=device, dtype=pick_dtype(spec.dtype, device))
+    return functools.partial(prompts.render, checkpoint.chat_format(), context=known.context_length)
+
+
+def smoke_test(engine: Engine, *, timeout: float = FIRST_TOKEN_TIMEOUT) -> None:
+    """Make one real token: an engine that starts may still not answer. Raises GenerationFailed."""
+    rendered = engine.render([Turn("user", "Hi")], max_tokens=1)
+    ticket = engine.submit(rendered.token_ids, Sampling(max_tokens=1))
+    if not ticket.wait(timeout) or ticket.finish is None or ticket.finish.error:
+        raise GenerationFailed("The model was loaded, but its first token did not come.")
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA where there is one. Raises LoadFailed."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise LoadFailed(f"{name!r} is not a device. Use auto, cpu, cuda or cuda:0.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise LoadFailed(f"LLMSITE_DEVICE is {name}, but torch sees no CUDA device here.")
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bf16 or fp16 on CUDA, whichever the card computes natively, and fp32 on CPU.
+
+    Raises LoadFailed.
+    """
+    if name == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    named = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}.get(name, name)
+    dtype = getattr(torch, named, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise LoadFailed(f"{name!r} is not a dtype. Use auto, fp32, fp16 or bf16.")
+    return dtype

@@ -1,0 +1,161 @@
+"""From turns to token ids, such that no text can forge a control token.
+
+Template text and content are tokenized apart: only the template may produce
+control tokens, so `<|im_start|>` or `<|user|>` typed by a user stays text.
+"""
+
+from __future__ import annotations
+
+import bisect
+import re
+import secrets
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from jinja2 import TemplateError
+
+from modelhost.errors import BadSampling, BadTurns, PromptTooLong
+from modelhost.types import Rendered, Role, Turn
+
+DEFAULT_ANSWER = 512  # tokens of an answer when a request names no number
+
+
+class ChatFormat(Protocol):
+    """How one family of models writes a conversation.
+
+    stop_ids: the ids that end the model's turn.
+    """
+
+    stop_ids: frozenset[int]
+
+    def encode(self, turns: Sequence[Turn]) -> list[int]:
+        """Token ids of the conversation, opened for the assistant's answer. Raises BadTurns."""
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of ids, control tokens left out."""
+
+
+class TemplateFormat:
+    """A tokenizer with a Jinja chat template, as the hub's chat models have."""
+
+    def __init__(self, tokenizer: Any, *, stop_ids: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        self.stop_ids = stop_ids
+        self._control_ids = frozenset(tokenizer.added_tokens_decoder)
+        self._marker = re.compile(r"SLOT([0-9a-f]{32})N(\d+)E")
+
+    def encode(self, turns: Sequence[Turn]) -> list[int]:
+        """Render the template around markers, then put each content's own ids in their place."""
+        if any(turn.metadata or turn.tools for turn in turns):
+            raise BadTurns("This model's chat format has neither metadata nor tools.")
+        nonce = secrets.token_hex(16)  # nobody can write a marker that is not ours
+        messages = [
+            {"role": turn.role, "content": f"SLOT{nonce}N{index}E"}
+            for index, turn in enumerate(turns)
+        ]
+        try:
+            text = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except (TemplateError, ValueError) as error:
+            raise BadTurns(f"The model's chat template refuses these turns: {error}") from error
+        token_ids: list[int] = []
+        position = 0
+        for match in self._marker.finditer(text):
+            token_ids += self._template_ids(text[position : match.start()])
+            token_ids += self.content_ids(turns[int(match[2])].content)
+            position = match.end()
+        return token_ids + self._template_ids(text[position:])
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(
+            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def content_ids(self, text: str) -> list[int]:
+        """Ids of text that a client sent: never a control id, whatever the text spells."""
+        token_ids = self._plain_ids(text)
+        if self._control_ids.isdisjoint(token_ids):
+            return token_ids
+        # Added tokens that are not marked special are matched all the same. One character
+        # at a time no spelling is whole.
+        apart = [token_id for character in text for token_id in self._plain_ids(character)]
+        return [token_id for token_id in apart if token_id not in self._control_ids]
+
+    def _plain_ids(self, text: str) -> list[int]:
+        if not text:
+            return []
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
+        return ids
+
+    def _template_ids(self, text: str) -> list[int]:
+        if not text:
+            return []
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def render(
+    chat_format: ChatFormat,
+    turns: Sequence[Turn],
+    *,
+    context: int,
+    max_tokens: int | None = None,
+) -> Rendered:
+    """A prompt that leaves room for the answer in a context of so many tokens.
+
+    Without `max_tokens` room for a usual answer is kept while history can be left out
+    for it. Raises BadTurns, PromptTooLong, BadSampling (max_tokens beyond the context).
+    """
+    if max_tokens is not None:
+        if not 1 <= max_tokens < context:
+            raise BadSampling("max_tokens", f"max_tokens must be from 1 to {context - 1}.")
+        return fit(chat_format, turns, room=context - max_tokens)
+    try:
+        return fit(chat_format, turns, room=context - min(DEFAULT_ANSWER, context // 4))
+    except PromptTooLong:
+        return fit(chat_format, turns, room=context - 1)
+
+
+def fit(chat_format: ChatFormat, turns: Sequence[Turn], *, room: int) -> Rendered:
+    """Encode the turns, leaving out whole oldest exchanges until they fit `room` tokens.
+
+    An exchange is a user turn and what follows it up to the next; system turns and
+    the last exchange are always kept. Raises PromptTooLong when those alone do not
+    fit, BadTurns when there is nothing to answer.
+    """
+    if not turns:
+        raise BadTurns("There are no turns to answer.")
+    token_ids = chat_format.encode(turns)
+    if len(token_ids) <= room:
+        return Rendered(token_ids)
+    exchanges = _exchanges(turns)
+
+    def without(count: int) -> tuple[list[int], list[int]]:
+        omitted = [index for exchange in exchanges[:count] for index in exchange]
+        kept = [turn for index, turn in enumerate(turns) if index not in set(omitted)]
+        return chat_format.encode(kept), omitted
+
+    counts = range(1, len(exchanges))
+    at = bisect.bisect_left(counts, True, key=lambda count: len(without(count)[0]) <= room)
+    if at == len(counts):
+        shortest = len(without(len(exchanges) - 1)[0]) if len(exchanges) > 1 else len(token_ids)
+        raise PromptTooLong(
+            f"The prompt has {shortest} tokens without its history, and {room} fit."
+        )
+    return Rendered(*without(counts[at]))
+
+
+def _exchanges(turns: Sequence[Turn]) -> list[list[int]]:
+    """Indices of the turns that are not system turns, grouped from user turn to user turn."""
+    groups: list[list[int]] = []
+    for index, turn in enumerate(turns):
+        if turn.role == Role.SYSTEM:
+            continue
+        if turn.role == Role.USER or not groups:
+            groups.append([])
+        groups[-1].append(index)
+    return groups

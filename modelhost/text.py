@@ -1,0 +1,108 @@
+"""From token ids to text that may be shown: one incremental decoder per response.
+
+What a decoder lets out is both what is streamed and what is stored. It holds
+back the bytes of an unfinished character and the beginning of what may become
+a stop text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+Decode = Callable[[Sequence[int]], str]
+
+
+class IncrementalDetokenizer:
+    """Text of a growing id sequence, in linear time.
+
+    Decodes a short window that begins at an earlier clean boundary, because many
+    tokenizers treat the first token of a text specially (a leading space that is
+    dropped). A trailing run of U+FFFD is an unfinished character and waits.
+    """
+
+    def __init__(self, decode: Decode) -> None:
+        self._decode = decode
+        self._window: list[int] = []
+        self._context = 0  # ids at the window's start whose text is out already
+        self._emitted = 0  # characters of the window's text that are out
+
+    def feed(self, token_ids: Sequence[int]) -> str:
+        """The text that these ids make certain."""
+        self._window.extend(token_ids)
+        text = self._decode(self._window)
+        settled = text.rstrip(REPLACEMENT)
+        delta = settled[self._emitted :]
+        self._emitted = max(self._emitted, len(settled))
+        if settled == text and delta:
+            self._slide()
+        return delta
+
+    def _slide(self) -> None:
+        self._window = self._window[self._context :]
+        self._context = len(self._window)
+        self._emitted = len(self._decode(self._window))
+
+
+class StopMatcher:
+    """Lets text through until the first stop text; a possible beginning of one waits."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._held = ""
+        self.matched = False
+
+    def feed(self, text: str) -> str:
+        """The part of the text so far that no stop text can still swallow."""
+        if self.matched:
+            return ""
+        self._held += text
+        cuts = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if cuts:
+            self.matched = True
+            return self._take(min(cuts))
+        return self._take(len(self._held) - self._pending())
+
+    def flush(self) -> str:
+        """The answer is over: what was held is plain text after all."""
+        return self._take(len(self._held))
+
+    def _take(self, count: int) -> str:
+        out, self._held = self._held[:count], self._held[count:]
+        return out
+
+    def _pending(self) -> int:
+        """Length of the longest end of the held text that begins a stop text."""
+        longest = max((len(stop) for stop in self._stops), default=1) - 1
+        for length in range(min(longest, len(self._held)), 0, -1):
+            tail = self._held[-length:]
+            if any(stop.startswith(tail) for stop in self._stops):
+                return length
+        return 0
+
+
+class ResponseDecoder:
+    """The text of one response: characters whole, stop texts and stop tokens unseen.
+
+    A NUL is dropped: PostgreSQL cannot store it, and nobody can read it. The
+    bytes of a character that never finished are dropped at the end.
+    """
+
+    def __init__(self, decode: Decode, *, stops: Sequence[str] = ()) -> None:
+        self._detokenizer = IncrementalDetokenizer(decode)
+        self._matcher = StopMatcher(stops)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop text came: nothing follows, the generation can end."""
+        return self._matcher.matched
+
+    def feed(self, token_ids: Sequence[int]) -> str:
+        """The text that these ids let out."""
+        text = self._detokenizer.feed(token_ids).replace("\0", "")
+        return self._matcher.feed(text) if text else ""
+
+    def flush(self) -> str:
+        """The rest, when the answer ended without a stop text."""
+        return "" if self._matcher.matched else self._matcher.flush()

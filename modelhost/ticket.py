@@ -1,0 +1,109 @@
+"""One generation as its consumer sees it: pieces to await, a finish, a cancel."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+
+from modelhost.text import ResponseDecoder
+from modelhost.types import Finish, FinishReason, Piece, Usage
+
+
+class Ticket:
+    """`async for piece in ticket` until it ends; then `ticket.finish` says how.
+
+    Fed from the engine's dispatcher thread, awaited on any one event loop,
+    cancelled from anywhere. Pieces that came before the consumer are kept for it.
+    """
+
+    def __init__(
+        self,
+        request_id: str,
+        *,
+        prompt_tokens: int,
+        decoder: ResponseDecoder,
+        stop_ids: frozenset[int],
+        resumed: Sequence[int],
+        on_cancel: Callable[[str], None],
+    ) -> None:
+        self.request_id = request_id
+        self.finish: Finish | None = None
+        self._decoder = decoder
+        self._stop_ids = stop_ids
+        self._prompt_tokens = prompt_tokens
+        self._resumed = len(resumed)
+        self._seen = 0  # generated ids already turned into pieces
+        self._on_cancel = on_cancel
+        self._lock = threading.Lock()
+        self._pieces: deque[Piece] = deque()
+        self._ended = threading.Event()
+        self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        decoder.feed(resumed)
+
+    # The consumer's side.
+
+    def __aiter__(self) -> AsyncIterator[Piece]:
+        return self._iterate()
+
+    async def _iterate(self) -> AsyncIterator[Piece]:
+        wake = asyncio.Event()
+        with self._lock:
+            self._waiter = (asyncio.get_running_loop(), wake)
+        while True:
+            wake.clear()  # before looking, so that nothing put after the look is missed
+            with self._lock:
+                piece = self._pieces.popleft() if self._pieces else None
+                ended = self.finish is not None
+            if piece is not None:
+                yield piece
+            elif ended:
+                return
+            else:
+                await wake.wait()
+
+    def cancel(self) -> None:
+        """End the generation; idempotent, from any thread. The text so far stays."""
+        if self.end(FinishReason.CANCELLED):
+            self._on_cancel(self.request_id)
+
+    def wait(self, timeout: float) -> bool:
+        """Block a thread until the end, at most `timeout` seconds; whether it came."""
+        return self._ended.wait(timeout)
+
+    # The engine's side.
+
+    def deliver(self, generated: Sequence[int]) -> bool:
+        """Take the full list of ids so far, as the engine sends it; whether to go on."""
+        with self._lock:
+            fresh = tuple(generated[self._seen :])
+            if not fresh or self.finish is not None:
+                return self.finish is None
+            self._seen += len(fresh)
+            shown = fresh[:-1] if fresh[-1] in self._stop_ids else fresh
+            self._pieces.append(Piece(self._decoder.feed(shown), fresh))
+            going_on = not self._decoder.stopped
+        self._wake()
+        return going_on
+
+    def end(self, reason: FinishReason, *, error: str = "") -> bool:
+        """Settle the finish once; whether this call was the one."""
+        with self._lock:
+            if self.finish is not None:
+                return False
+            if rest := self._decoder.flush():
+                self._pieces.append(Piece(rest, ()))
+            usage = Usage(self._prompt_tokens, self._resumed + self._seen)
+            self.finish = Finish(reason, usage, error)
+        self._ended.set()
+        self._wake()
+        return True
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None:
+            loop, event = waiter
+            with suppress(RuntimeError):  # the consumer's loop is closed: nobody waits there
+                loop.call_soon_threadsafe(event.set)

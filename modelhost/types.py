@@ -1,0 +1,129 @@
+"""Values that cross the border of modelhost. A leaf: it imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class Role(StrEnum):
+    """Who speaks in a turn."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class FinishReason(StrEnum):
+    """Why a generation ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """Which model to serve and how: the whole configuration of this package.
+
+    model: `demo`, a folder, or a hub id.
+    device, dtype: torch's names, or `auto` (CUDA with bf16/fp16 when there is one, else fp32).
+    cache_tokens: size of the paged KV cache in tokens; None chooses for the device.
+    cache_dir: where a converted demo model is kept; None is the user's cache folder.
+    max_requests: generations held at once, running or waiting for a place.
+    """
+
+    model: str = "demo"
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    cache_tokens: int | None = None
+    cache_dir: Path | None = None
+    max_requests: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What is served, for people and for `/v1/models`.
+
+    context_length: the largest prompt plus answer in tokens, KV cache considered.
+    parameters: a count; dtype and device: torch's names.
+    """
+
+    name: str
+    revision: str
+    architecture: str
+    parameters: int
+    dtype: str
+    device: str
+    context_length: int
+    vocabulary: int
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation. `metadata` and `tools` are for models that know them."""
+
+    role: str
+    content: str
+    metadata: str = ""
+    tools: Sequence[Mapping[str, Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How to choose tokens.
+
+    temperature: 0 is greedy. top_k: 0 is off. top_p: 1 is off.
+    seed: any 64-bit integer; with the same prompt it gives the same tokens, alone or in a batch.
+    stop: texts that end the answer and are not part of it.
+    """
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rendered:
+    """A prompt as token ids, and the indices of the turns that did not fit the context."""
+
+    token_ids: list[int]
+    omitted: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What came since the last piece. `text` is empty while text is held back."""
+
+    text: str
+    token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens, counted where they are made; the stop token counts."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How a generation ended; `error` is a sentence when the reason is `error`."""
+
+    reason: FinishReason
+    usage: Usage
+    error: str = ""
