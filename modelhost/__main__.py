@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import os
-import secrets
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from modelhost.errors import LoadFailed, ModelHostError, RequestRefused
-from modelhost.types import ModelSpec, Sampling, Turn
+from modelhost import lines
+from modelhost.errors import LoadFailed, ModelHostError
+from modelhost.types import ModelSpec, Rendered
+
+if TYPE_CHECKING:
+    from modelhost.engine import Engine
+    from modelhost.ticket import Ticket
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit code is 1 when the model or a line was refused."""
     options = parser().parse_args(arguments)
+    _speak_utf8()
     spec = ModelSpec(
         model=options.model,
         device=options.device,
         dtype=options.dtype,
         cache_dir=Path(path) if (path := os.environ.get("LLMSITE_CACHE")) else None,
+        max_requests=sys.maxsize,  # nobody else is here: all lines of one caller may wait
     )
     try:
         return int(options.run(spec))
@@ -64,7 +71,7 @@ def generate(spec: ModelSpec) -> int:
     """Submit all lines at once, print the answers in their order."""
     engine = _engine(spec)
     try:
-        return asyncio.run(_generate_all(engine, list(_requests(sys.stdin))))
+        return asyncio.run(_generate_all(engine, list(sys.stdin)))
     finally:
         engine.stop()
 
@@ -77,7 +84,14 @@ def inspect(spec: ModelSpec) -> int:
     return 0
 
 
-def _engine(spec: ModelSpec) -> Any:
+def _speak_utf8() -> None:
+    """JSON is UTF-8 whatever the terminal's language; a stray byte spoils its line only."""
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "strict")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors=errors)
+
+
+def _engine(spec: ModelSpec) -> Engine:
     from modelhost.host import Host
 
     host = Host()
@@ -85,95 +99,63 @@ def _engine(spec: ModelSpec) -> Any:
     return host.wait()
 
 
-def _requests(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
-    for line in lines:
-        if line.strip():
-            try:
-                request = json.loads(line)
-            except ValueError as error:
-                request = {"error": f"The line is not JSON: {error}"}
-            yield request if isinstance(request, dict) else {"error": "The line is no object."}
-
-
-def _each_line(answer: Any, lines: Iterable[str]) -> int:
+def _each_line(answer: Callable[[dict[str, Any]], dict[str, Any]], source: Iterable[str]) -> int:
     failed = False
-    for request in _requests(lines):
+    for line in _filled(source):
         try:
-            _print(answer(request))
-        except (ModelHostError, ValueError, TypeError, KeyError) as error:
+            _print(answer(lines.parse(line)))
+        except ModelHostError as error:
             failed = True
-            _print({"error": _sentence(error)})
+            _print({"error": str(error)})
     return int(failed)
 
 
-def _rendered(write: Any, request: dict[str, Any]) -> dict[str, Any]:
-    if "error" in request:
-        raise RequestRefused(request["error"])
-    rendered = write(_turns(request), max_tokens=request.get("max_tokens"))
+def _filled(source: Iterable[str]) -> Iterator[str]:
+    return (line for line in source if line.strip())
+
+
+def _rendered(write: Callable[..., Rendered], request: dict[str, Any]) -> dict[str, Any]:
+    rendered = write(lines.turns(request), max_tokens=lines.max_tokens(request))
     return {"token_ids": rendered.token_ids, "omitted": rendered.omitted}
 
 
-def _turns(request: dict[str, Any]) -> list[Turn]:
-    return [
-        Turn(turn["role"], turn["content"], turn.get("metadata") or "", turn.get("tools"))
-        for turn in request["turns"]
-    ]
-
-
-def _submitted(engine: Any, request: dict[str, Any]) -> tuple[list[int], Any]:
-    if "error" in request:
-        raise RequestRefused(request["error"])
-    limit = request.get("max_tokens")
-    token_ids = request.get("token_ids")
+def _submitted(engine: Engine, request: dict[str, Any]) -> tuple[list[int], Ticket]:
+    token_ids = lines.token_ids(request)
     if token_ids is None:
-        token_ids = engine.render(_turns(request), max_tokens=limit).token_ids
-    stop = request.get("stop") or ()
-    seed = request.get("seed")
-    sampling = Sampling(
-        max_tokens=engine.room(len(token_ids)) if limit is None else int(limit),
-        temperature=float(request.get("temperature") or 0.0),
-        top_p=float(request.get("top_p", 1.0)),
-        top_k=int(request.get("top_k") or 0),
-        seed=secrets.randbits(63) if seed is None else int(seed),
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
-    )
-    return token_ids, engine.submit(token_ids, sampling)
+        limit = lines.max_tokens(request)
+        token_ids = engine.render(lines.turns(request), max_tokens=limit).token_ids
+    choice = lines.sampling(request, room=engine.room(len(token_ids)))
+    return token_ids, engine.submit(token_ids, choice)
 
 
-async def _generate_all(engine: Any, requests: list[dict[str, Any]]) -> int:
-    jobs: list[tuple[list[int], Any] | str] = []
-    for request in requests:
+async def _generate_all(engine: Engine, source: Iterable[str]) -> int:
+    jobs: list[tuple[list[int], Ticket] | str] = []
+    for line in _filled(source):
         try:
-            jobs.append(_submitted(engine, request))
-        except (ModelHostError, ValueError, TypeError, KeyError) as error:
-            jobs.append(_sentence(error))
+            jobs.append(_submitted(engine, lines.parse(line)))
+        except ModelHostError as error:
+            jobs.append(str(error))
     failed = False
     for job in jobs:
-        if isinstance(job, str):
-            answer: dict[str, Any] = {"error": job}
-        else:
-            answer = await _answer(*job)
+        answer = {"error": job} if isinstance(job, str) else await _answer(*job)
         failed = failed or "error" in answer
         _print(answer)
     return int(failed)
 
 
-async def _answer(prompt_ids: list[int], ticket: Any) -> dict[str, Any]:
+async def _answer(prompt_ids: list[int], ticket: Ticket) -> dict[str, Any]:
     pieces = [piece async for piece in ticket]
-    if ticket.finish.error:
-        return {"error": ticket.finish.error}
+    finish = ticket.finish
+    if finish is None or finish.error:
+        return {"error": finish.error if finish else "The answer did not end."}
     texts = [piece.text for piece in pieces if piece.text]
     return {
         "prompt_ids": prompt_ids,
         "token_ids": [token_id for piece in pieces for token_id in piece.token_ids],
         "pieces": texts,
         "text": "".join(texts),
-        "finish_reason": ticket.finish.reason,
+        "finish_reason": finish.reason,
     }
-
-
-def _sentence(error: Exception) -> str:
-    return f"The field {error} is missing." if isinstance(error, KeyError) else str(error)
 
 
 def _print(answer: dict[str, Any]) -> None:

@@ -22,8 +22,8 @@ from transformers.generation.continuous_batching.model_runner import (
 )
 from transformers.generation.continuous_batching.requests import RequestStatus
 
-from modelhost import prompts, sampling
-from modelhost.checkpoints.base import Loaded
+from modelhost import prompts, sampling, scheduling
+from modelhost.checkpoints.base import Loaded, context_length
 from modelhost.errors import BadSampling, Busy, NotReady, PromptTooLong
 from modelhost.text import ResponseDecoder
 from modelhost.ticket import Ticket
@@ -47,12 +47,13 @@ class Engine:
         cache_tokens: int | None = None,
         max_requests: int = 256,
     ) -> None:
-        self._model = loaded.model
+        self._model: Any = loaded.model
         self._format = loaded.format
         self._max_requests = max_requests
         self._tickets: dict[str, Ticket] = {}
         self._lock = threading.Lock()
         self._stopping = threading.Event()
+        self._restarting = threading.Lock()
         self._manager = self._new_manager(cache_tokens)
         self._manager.warmup()  # builds the cache, so that its size is known before any request
         self.card = self._describe(name, revision)
@@ -62,15 +63,20 @@ class Engine:
         )
 
     def start(self) -> None:
-        """Begin to serve. Call it from a daemon thread: the manager's thread inherits that."""
-        self._manager.start()
+        """Begin to serve."""
+        # The manager's thread inherits being a daemon from the thread that starts it. If it
+        # were none, a process that forgot to stop the engine would never end.
+        starter = threading.Thread(target=self._manager.start, daemon=True)
+        starter.start()
+        starter.join()
         self._dispatcher.start()
 
     def stop(self, *, timeout: float = 5.0) -> None:
         """End the engine's thread and every ticket; a process that exits must call this."""
-        if self._stopping.is_set():
-            return
-        self._stopping.set()
+        with self._restarting:  # or the dispatcher could start the thread again behind us
+            if self._stopping.is_set():
+                return
+            self._stopping.set()
         self._manager.stop(block=True, timeout=timeout, hard_stop=True)
         self._fail_all("The server is stopping.")
 
@@ -106,23 +112,30 @@ class Engine:
 
         Raises BadSampling, PromptTooLong, Busy, NotReady.
         """
-        vocabulary, context = self.card.vocabulary, self.card.context_length
-        sampling.validate(choice, vocabulary=vocabulary)
+        context = self.card.context_length
+        sampling.validate(choice, vocabulary=self.card.vocabulary)
         if choice.max_tokens >= context:
             raise BadSampling("max_tokens", f"max_tokens must be from 1 to {context - 1}.")
         if not token_ids:
             raise PromptTooLong("The prompt has no tokens.")
-        if any(not 0 <= token_id < vocabulary for token_id in token_ids):
-            raise BadSampling("token_ids", f"token ids must be from 0 to {vocabulary - 1}.")
+        self._check_ids("token_ids", token_ids)
         if len(token_ids) + choice.max_tokens > context:
             raise PromptTooLong(
                 f"The prompt has {len(token_ids)} tokens and max_tokens is {choice.max_tokens}; "
                 f"together they may be at most {context}."
             )
-        if self.active >= self._max_requests:
-            raise Busy(f"{self._max_requests} generations are running or waiting already.")
+        self._check_place()
         if not self.alive:
             raise NotReady("The engine is not running.")
+
+    def _check_ids(self, field: str, token_ids: Sequence[int]) -> None:
+        vocabulary = self.card.vocabulary
+        if not all(isinstance(one, int) and 0 <= one < vocabulary for one in token_ids):
+            raise BadSampling(field, f"{field} must be whole numbers from 0 to {vocabulary - 1}.")
+
+    def _check_place(self) -> None:
+        if self.active >= self._max_requests:
+            raise Busy(f"{self._max_requests} generations are running or waiting already.")
 
     def submit(
         self, token_ids: Sequence[int], choice: Sampling, *, resume: Sequence[int] = ()
@@ -132,6 +145,7 @@ class Engine:
         Raises what `validate` raises.
         """
         self.validate(token_ids, choice)
+        self._check_ids("resume", resume)  # they may come from another model's time
         decoder = ResponseDecoder(self._format.decode, stops=choice.stop)
         ticket = Ticket(
             uuid.uuid4().hex,
@@ -151,6 +165,7 @@ class Engine:
 
     def _add(self, ticket: Ticket, ids: list[int], choice: Sampling, new_tokens: int) -> None:
         with self._lock:
+            self._check_place()  # again, now that nobody can take the place in between
             self._tickets[ticket.request_id] = ticket  # before: a short answer finishes first
         accepted = self._manager.add_request(
             ids,
@@ -188,7 +203,11 @@ class Engine:
         with self._lock:
             ticket = self._tickets.get(output.request_id)
         if ticket is None:
-            return  # cancelled while this was on its way
+            # Cancelled while this was on its way, or before the engine had seen the request:
+            # then that cancel met nothing, and only this one ends it.
+            if not output.is_finished():
+                self._manager.cancel_request(output.request_id)
+            return
         try:
             self._deliver(ticket, output)
         except Exception as error:  # one request's trouble must not silence the others
@@ -220,8 +239,10 @@ class Engine:
         if self._model.device.type == "cuda":
             self._stopping.set()  # a device-side assert poisons the process: it must be replaced
             return
-        self._manager.start()
-        self.restarts += 1
+        with self._restarting:
+            if not self._stopping.is_set():
+                self._manager.start()
+                self.restarts += 1
 
     def _fail_all(self, reason: str) -> None:
         with self._lock:
@@ -236,6 +257,7 @@ class Engine:
             # Blocks shared between callers would let one time another's prompts.
             allow_block_sharing=False,
             auto_switch_to_flash=on_cuda,
+            scheduler_type=scheduling.NAME,
         )
         if on_cuda:
             config.max_requests_per_batch = 256
@@ -246,7 +268,8 @@ class Engine:
             config.max_batch_tokens = 256
             config.max_requests_per_batch = 64
             config.num_blocks = -(-(cache_tokens or CPU_CACHE_TOKENS) // config.page_size)
-        generation = GenerationConfig(
+        configure: Any = GenerationConfig
+        generation = configure(
             do_sample=False, eos_token_id=sorted(self._format.stop_ids), max_new_tokens=1
         )
         manager = self._model.init_continuous_batching(generation, config)
@@ -254,7 +277,7 @@ class Engine:
         return manager
 
     def _describe(self, name: str, revision: str) -> ModelCard:
-        config = self._model.config.get_text_config()
+        config = self._model.config
         cache = infer_max_single_request_tokens(self._manager.batch_processor.cache)
         return ModelCard(
             name=name,
@@ -265,8 +288,8 @@ class Engine:
             device=str(self._model.device),
             # One block less than fits: the last step of an answer asks for its next block.
             context_length=min(
-                int(config.max_position_embeddings),
+                context_length(config),
                 cache - self._manager.continuous_batching_config.page_size,
             ),
-            vocabulary=int(config.vocab_size),
+            vocabulary=int(config.get_text_config().vocab_size),
         )

@@ -47,6 +47,8 @@ class Host:
     def __init__(self, loader: Loader = load) -> None:
         self._loader = loader
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # one load at a time, one that nobody wants any more included
+        self._attempt = 0  # the number of the load that is wanted
         self._settled = threading.Event()
         self._state = HostState.IDLE
         self._engine: Engine | None = None
@@ -60,7 +62,7 @@ class Host:
     @property
     def error(self) -> str:
         """Why the last load failed; empty when it did not."""
-        return self._error
+        return self._error if self._state is HostState.FAILED else ""
 
     @property
     def progress(self) -> Snapshot:
@@ -76,36 +78,48 @@ class Host:
                 return
             self._state = HostState.LOADING
             self._error = ""
+            self._attempt += 1
             self._settled.clear()
-            self._progress = Progress(terminal=terminal)
+            self._progress = progress = Progress(terminal=terminal)
+            task = (spec, progress, self._attempt)
         # A daemon, so that a process can end while a load hangs on a slow disk or network.
-        threading.Thread(
-            target=self._load, args=(spec, self._progress), name="modelhost-load", daemon=True
-        ).start()
+        threading.Thread(target=self._load, args=task, name="modelhost-load", daemon=True).start()
+
+    def serve_with(self, engine: Engine) -> None:
+        """Serve with an engine that was made elsewhere: another backend, or a script in a test."""
+        with self._lock:
+            self._engine, self._state, self._error = engine, HostState.READY, ""
+        self._settled.set()
 
     def engine(self) -> Engine:
         """The engine, ready to answer. Raises NotReady, LoadFailed."""
         with self._lock:
             if self._state is HostState.FAILED:
                 raise LoadFailed(self._error)
-            if self._engine is None:
+            if self._state is HostState.LOADING:
                 raise NotReady("The model is still loading.")
+            if self._engine is None:
+                raise NotReady("No model has been loaded.")
             if not self._engine.alive:
                 raise NotReady("The engine is not running.")
             return self._engine
 
     def wait(self, timeout: float | None = None) -> Engine:
         """Block until the load is over. Raises NotReady after `timeout` seconds, LoadFailed."""
-        if self._state is HostState.IDLE or not self._settled.wait(timeout):
-            raise NotReady("No model has been loaded.")
+        if self._state is HostState.LOADING:
+            self._settled.wait(timeout)
         return self.engine()
 
     def unload(self) -> None:
-        """Stop the engine and let go of the model; safe at any time, also at exit."""
+        """Stop the engine and let go of the model; safe at any time, also at exit.
+
+        A load that is under way cannot be interrupted; what it brings is thrown away.
+        """
         with self._lock:
             engine, self._engine = self._engine, None
-            if self._state is not HostState.LOADING:
-                self._state = HostState.IDLE
+            self._state = HostState.IDLE
+            self._attempt += 1
+            self._settled.set()
         if engine is not None:
             engine.stop()
 
@@ -114,25 +128,39 @@ class Host:
         self.unload()
         self.start(spec, terminal=terminal)
 
-    def _load(self, spec: ModelSpec, progress: Progress) -> None:
-        try:
-            engine = self._loader(spec, progress)
-        except ModelHostError as error:
-            self._fail(str(error))
-        except Exception as error:  # whatever a library raises must end as a sentence, not a hang
-            logger.exception("loading %s failed", spec.model)
-            self._fail(f"{spec.model} could not be loaded ({type(error).__name__}): see the log.")
-        else:
-            with self._lock:
-                self._engine = engine
-                self._state = HostState.READY
-            self._settled.set()
+    def _load(self, spec: ModelSpec, progress: Progress, attempt: int) -> None:
+        with self._turn:
+            if attempt != self._attempt:
+                return
+            try:
+                engine = self._loader(spec, progress)
+            except ModelHostError as error:
+                self._fail(attempt, str(error))
+            except Exception as error:  # whatever a library raises must end as a sentence, no hang
+                logger.exception("loading %s failed", spec.model)
+                name = type(error).__name__
+                self._fail(attempt, f"{spec.model} could not be loaded ({name}): see the log.")
+            else:
+                self._succeed(attempt, engine)
 
-    def _fail(self, sentence: str) -> None:
+    def _succeed(self, attempt: int, engine: Engine) -> None:
+        with self._lock:
+            wanted = attempt == self._attempt
+            if wanted:
+                self._engine = engine
+                self._settle(HostState.READY)
+        if not wanted:
+            engine.stop()
+
+    def _fail(self, attempt: int, sentence: str) -> None:
         logger.error("%s", sentence)
         with self._lock:
-            self._error = sentence
-            self._state = HostState.FAILED
+            if attempt == self._attempt:
+                self._error = sentence
+                self._settle(HostState.FAILED)
+
+    def _settle(self, state: HostState) -> None:
+        self._state = state
         self._settled.set()
 
 

@@ -9,7 +9,7 @@ import torch
 
 from modelhost import checkpoints, prompts
 from modelhost.engine import Engine
-from modelhost.errors import GenerationFailed, LoadFailed
+from modelhost.errors import GenerationFailed, LoadFailed, ModelHostError
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec, Rendered, Sampling, Turn
 
@@ -52,9 +52,9 @@ def start(
     engine.start()
     try:
         smoke_test(engine)
-    except GenerationFailed as error:
+    except ModelHostError as error:  # a template that refuses a plain "Hi" is one, too
         engine.stop()
-        raise LoadFailed(str(error)) from error
+        raise LoadFailed(f"{spec.model} cannot answer: {error}") from error
     return engine
 
 
@@ -89,6 +89,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise LoadFailed(f"{name!r} is not a device. Use auto, cpu, cuda or cuda:0.") from None
+    if device.type == "meta":
+        raise LoadFailed("The device meta holds no weights. Use auto, cpu, cuda or cuda:0.")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise LoadFailed(f"LLMSITE_DEVICE is {name}, but torch sees no CUDA device here.")
     return device

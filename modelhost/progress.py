@@ -6,9 +6,14 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+
+if TYPE_CHECKING:
+    Bar = tqdm[Any]
+else:
+    Bar = tqdm  # is generic in its stubs only
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Progress:
         self._lock = threading.Lock()
         self._snapshot = Snapshot()
         self._terminal = terminal
-        self._bar: tqdm[None] | None = None
+        self._bar: Bar | None = None
 
     @property
     def snapshot(self) -> Snapshot:
@@ -82,14 +87,14 @@ class Progress:
             self._bar.close()
             self._bar = None
 
-    def tqdm_class(self) -> Callable[..., tqdm[None]]:
+    def tqdm_class(self) -> Callable[..., Bar]:
         """A tqdm class whose ticks land here: libraries that accept one report to us."""
         progress = self
 
-        class Reporting(tqdm):  # type: ignore[type-arg]
-            def __init__(self, *args: object, **options: object) -> None:
+        class Reporting(Bar):
+            def __init__(self, *args: Any, **options: Any) -> None:
                 options["disable"] = True  # this object draws the bar, not the library
-                super().__init__(*args, **options)  # type: ignore[call-overload]
+                super().__init__(*args, **options)
                 if isinstance(total := options.get("total"), int):
                     progress.resize(total)
 

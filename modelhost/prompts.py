@@ -7,17 +7,18 @@ control tokens, so `<|im_start|>` or `<|user|>` typed by a user stays text.
 from __future__ import annotations
 
 import bisect
+import copy
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
-
-from jinja2 import TemplateError
 
 from modelhost.errors import BadSampling, BadTurns, PromptTooLong
 from modelhost.types import Rendered, Role, Turn
 
 DEFAULT_ANSWER = 512  # tokens of an answer when a request names no number
+HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")  # JSON can spell it, UTF-8 cannot
 
 
 class ChatFormat(Protocol):
@@ -40,31 +41,35 @@ class TemplateFormat:
 
     def __init__(self, tokenizer: Any, *, stop_ids: frozenset[int]) -> None:
         self._tokenizer = tokenizer
+        # Whether special tokens are split is a setting of the tokenizer, not of the call: with
+        # one for both, a thread that tokenizes a template turns it on for another's content.
+        self._plain_tokenizer = copy.deepcopy(tokenizer)
+        self._plain_ids("a")  # from here on, before there are threads, neither is set again
+        self._template_ids("a")
         self.stop_ids = stop_ids
-        self._control_ids = frozenset(tokenizer.added_tokens_decoder)
-        self._marker = re.compile(r"SLOT([0-9a-f]{32})N(\d+)E")
+        control = {
+            token_id: str(token)
+            for token_id, token in tokenizer.added_tokens_decoder.items()
+            if token.special or _may_control(str(token))
+        }
+        self._control_ids = frozenset(control)
+        self._spellings = _any_of(control.values())
 
     def encode(self, turns: Sequence[Turn]) -> list[int]:
         """Render the template around markers, then put each content's own ids in their place."""
-        if any(turn.metadata or turn.tools for turn in turns):
-            raise BadTurns("This model's chat format has neither metadata nor tools.")
+        _check(turns)
         nonce = secrets.token_hex(16)  # nobody can write a marker that is not ours
-        messages = [
-            {"role": turn.role, "content": f"SLOT{nonce}N{index}E"}
-            for index, turn in enumerate(turns)
-        ]
-        try:
-            text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True
-            )
-        except (TemplateError, ValueError) as error:
-            raise BadTurns(f"The model's chat template refuses these turns: {error}") from error
+        text = self._templated(turns, [f"SLOT{nonce}N{at}E" for at in range(len(turns))])
         token_ids: list[int] = []
         position = 0
-        for match in self._marker.finditer(text):
+        placed = set()
+        for match in re.finditer(rf"SLOT{nonce}N(\d+)E", text):
             token_ids += self._template_ids(text[position : match.start()])
-            token_ids += self.content_ids(turns[int(match[2])].content)
+            token_ids += self.content_ids(turns[int(match[1])].content)
             position = match.end()
+            placed.add(int(match[1]))
+        if len(placed) < len(turns):  # better refused than answered without what was said
+            raise BadTurns("The model's chat template has no place for some of these turns.")
         return token_ids + self._template_ids(text[position:])
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -78,24 +83,66 @@ class TemplateFormat:
         token_ids = self._plain_ids(text)
         if self._control_ids.isdisjoint(token_ids):
             return token_ids
-        # Added tokens that are not marked special are matched all the same. One character
-        # at a time no spelling is whole.
-        apart = [token_id for character in text for token_id in self._plain_ids(character)]
+        # Added tokens that are not marked special are matched all the same. Cut after its
+        # first character no spelling is whole; what a normalizer makes of the rest is dropped.
+        apart = self._plain_ids_apart(text)
         return [token_id for token_id in apart if token_id not in self._control_ids]
+
+    def _plain_ids_apart(self, text: str) -> list[int]:
+        cuts = [match.start() + 1 for match in self._spellings.finditer(text)]
+        parts = [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
+        return [token_id for part in parts for token_id in self._plain_ids(part)]
+
+    def _templated(self, turns: Sequence[Turn], contents: Sequence[str]) -> str:
+        messages = [
+            {"role": str(turn.role), "content": content}
+            for turn, content in zip(turns, contents, strict=True)
+        ]
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a program: it can raise anything
+            raise BadTurns(f"The model's chat template refuses these turns: {error}") from error
+        return text
 
     def _plain_ids(self, text: str) -> list[int]:
         if not text:
             return []
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True)[
-            "input_ids"
-        ]
+        ids: list[int] = self._plain_tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True
+        )["input_ids"]
         return ids
 
     def _template_ids(self, text: str) -> list[int]:
         if not text:
             return []
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids: list[int] = self._tokenizer(
+            text, add_special_tokens=False, split_special_tokens=False
+        )["input_ids"]
         return ids
+
+
+def _check(turns: Sequence[Turn]) -> None:
+    """What a template would write as it stands, or a tokenizer could not take."""
+    for turn in turns:
+        if turn.role not in set(Role):
+            raise BadTurns(f"{turn.role!r} is no role of this model's chat format.")
+        if turn.metadata or turn.tools:
+            raise BadTurns("This model's chat format has neither metadata nor tools.")
+        if HALF_CHARACTER.search(turn.content):
+            raise BadTurns("A turn's content is not valid Unicode: it holds half a character.")
+
+
+def _may_control(spelling: str) -> bool:
+    """Some tokenizers keep runs of spaces and single characters as added tokens: plain text."""
+    return len(spelling) > 1 and not spelling.isspace()
+
+
+def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
+    """Matches at every place where one of the spellings begins, overlapping ones included."""
+    listed = "|".join(re.escape(spelling) for spelling in spellings if spelling)
+    return re.compile(f"(?={listed})" if listed else r"(?!)")
 
 
 def render(
@@ -136,7 +183,8 @@ def fit(chat_format: ChatFormat, turns: Sequence[Turn], *, room: int) -> Rendere
 
     def without(count: int) -> tuple[list[int], list[int]]:
         omitted = [index for exchange in exchanges[:count] for index in exchange]
-        kept = [turn for index, turn in enumerate(turns) if index not in set(omitted)]
+        gone = set(omitted)
+        kept = [turn for index, turn in enumerate(turns) if index not in gone]
         return chat_format.encode(kept), omitted
 
     counts = range(1, len(exchanges))

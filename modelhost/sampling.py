@@ -10,7 +10,7 @@ that continues from stored ids.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,26 +24,48 @@ from modelhost.types import Sampling
 
 MAX_STOPS = 16
 MAX_STOP_LENGTH = 256
-COLDEST = 1e-6  # below it float32 division overflows; the result is greedy anyway
+COLDEST = 1e-6  # below it float32 division overflows: taken as greedy, which is its limit
 MASK64 = (1 << 64) - 1
 
 
 def validate(sampling: Sampling, *, vocabulary: int) -> None:
-    """Refuse what would end the engine's thread or mean nothing. Raises BadSampling."""
-    if sampling.max_tokens < 1:
-        raise BadSampling("max_tokens", "max_tokens must be at least 1.")
-    if not (math.isfinite(sampling.temperature) and 0 <= sampling.temperature <= 2):
-        raise BadSampling("temperature", "temperature must be a number from 0 to 2.")
-    if not (math.isfinite(sampling.top_p) and 0 < sampling.top_p <= 1):
-        raise BadSampling("top_p", "top_p must be a number above 0 and not above 1.")
-    if not 0 <= sampling.top_k <= vocabulary:
-        raise BadSampling("top_k", f"top_k must be from 0 to {vocabulary}, the vocabulary's size.")
-    if not -(1 << 63) <= sampling.seed < (1 << 63):
-        raise BadSampling("seed", "seed must be a 64-bit integer.")
-    if len(sampling.stop) > MAX_STOPS:
-        raise BadSampling("stop", f"stop may hold at most {MAX_STOPS} texts.")
-    if any(not 0 < len(stop) <= MAX_STOP_LENGTH for stop in sampling.stop):
-        raise BadSampling("stop", f"each stop text needs 1 to {MAX_STOP_LENGTH} characters.")
+    """Refuse what would end the engine's thread or mean nothing. Raises BadSampling.
+
+    Types are checked too: a float for a seed is found by no type checker when it comes
+    from outside, and would only raise in the engine's thread, for everybody.
+    """
+    for field, right, message in _rules(sampling, vocabulary):
+        if not right:
+            raise BadSampling(field, message)
+
+
+def _rules(sampling: Sampling, vocabulary: int) -> Iterator[tuple[str, bool, str]]:
+    """Each rule as field, whether it is kept, and the sentence when it is not."""
+    count = _whole(sampling.max_tokens) and sampling.max_tokens >= 1
+    yield "max_tokens", count, "max_tokens must be a whole number, at least 1."
+    heat = _number(sampling.temperature) and 0 <= sampling.temperature <= 2
+    yield "temperature", heat, "temperature must be a number from 0 to 2."
+    share = _number(sampling.top_p) and 0 < sampling.top_p <= 1
+    yield "top_p", share, "top_p must be a number above 0 and not above 1."
+    best = _whole(sampling.top_k) and 0 <= sampling.top_k <= vocabulary
+    yield "top_k", best, f"top_k must be from 0 to {vocabulary}, the vocabulary's size."
+    seed = _whole(sampling.seed) and -(1 << 63) <= sampling.seed < (1 << 63)
+    yield "seed", seed, "seed must be a 64-bit integer."
+    listed = isinstance(sampling.stop, tuple | list)
+    texts = listed and all(isinstance(stop, str) for stop in sampling.stop)
+    yield "stop", texts, "stop must be texts."
+    yield "stop", len(sampling.stop) <= MAX_STOPS, f"stop may hold at most {MAX_STOPS} texts."
+    sized = all(0 < len(stop) <= MAX_STOP_LENGTH for stop in sampling.stop)
+    yield "stop", sized, f"each stop text needs 1 to {MAX_STOP_LENGTH} characters."
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    """Any int or float; the comparisons that follow are false for NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def step_key(seed: int, position: int) -> int:
@@ -135,7 +157,9 @@ class RequestSampler(ContinuousBatchingLogitsProcessorList):
             step_key(choice.seed, state.position_offset)
             for choice, state in zip(choices, states, strict=True)
         ]
-        floats = torch.tensor([[c.temperature for c in choices], [c.top_p for c in choices]])
+        floats = torch.tensor(
+            [[c.temperature for c in choices], [c.top_p for c in choices]], dtype=torch.float32
+        )
         words = torch.tensor(
             [
                 [c.top_k for c in choices],
@@ -144,12 +168,11 @@ class RequestSampler(ContinuousBatchingLogitsProcessorList):
             ],
             dtype=torch.int32,
         )
-        rows = torch.cat([floats.float().view(dtype=torch.int32), words])
+        rows = torch.cat([floats.view(dtype=torch.int32), words])
         arg_storage[:, : len(states)] = rows.to(arg_storage.device)
-        self._any_sampled = any(c.temperature > 0 for c in choices)
-        self._any_truncated = any(
-            c.temperature > 0 and (c.top_k > 0 or c.top_p < 1) for c in choices
-        )
+        sampled = floats[0] >= COLDEST
+        self._any_sampled = bool(sampled.any())
+        self._any_truncated = bool((sampled & ((words[0] > 0) | (floats[1] < 1))).any())
         return arg_storage
 
     def __call__(
@@ -165,4 +188,4 @@ class RequestSampler(ContinuousBatchingLogitsProcessorList):
         if self._branch_free or self._any_truncated:
             scaled = truncate(scaled, rows[2], top_p)
         noisy = scaled + gumbel(rows[3], rows[4], scores.size(-1))
-        return torch.where((temperature > 0).unsqueeze(1), noisy, scores)
+        return torch.where((temperature >= COLDEST).unsqueeze(1), noisy, scores)

@@ -46,7 +46,11 @@ class IncrementalDetokenizer:
 
 
 class StopMatcher:
-    """Lets text through until the first stop text; a possible beginning of one waits."""
+    """Lets text through until the first stop text; a possible beginning of one waits.
+
+    First is the one that is complete first, and of several that end together the one
+    that began first. So the cut does not depend on how the text came in pieces.
+    """
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
@@ -58,10 +62,10 @@ class StopMatcher:
         if self.matched:
             return ""
         self._held += text
-        cuts = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if cuts:
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:
             self.matched = True
-            return self._take(min(cuts))
+            return self._take(min(found)[1])
         return self._take(len(self._held) - self._pending())
 
     def flush(self) -> str:

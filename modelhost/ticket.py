@@ -41,7 +41,7 @@ class Ticket:
         self._pieces: deque[Piece] = deque()
         self._ended = threading.Event()
         self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
-        decoder.feed(resumed)
+        decoder.feed(self._shown(resumed))  # its text is out already
 
     # The consumer's side.
 
@@ -82,8 +82,7 @@ class Ticket:
             if not fresh or self.finish is not None:
                 return self.finish is None
             self._seen += len(fresh)
-            shown = fresh[:-1] if fresh[-1] in self._stop_ids else fresh
-            self._pieces.append(Piece(self._decoder.feed(shown), fresh))
+            self._pieces.append(Piece(self._decoder.feed(self._shown(fresh)), fresh))
             going_on = not self._decoder.stopped
         self._wake()
         return going_on
@@ -100,6 +99,10 @@ class Ticket:
         self._ended.set()
         self._wake()
         return True
+
+    def _shown(self, token_ids: Sequence[int]) -> Sequence[int]:
+        """The ids without the one that ends the answer, which need not be a special token."""
+        return token_ids[:-1] if token_ids and token_ids[-1] in self._stop_ids else token_ids
 
     def _wake(self) -> None:
         waiter = self._waiter

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -31,13 +32,20 @@ def locate(spec: ModelSpec, progress: Progress) -> Checkpoint:
     """
     if spec.model == "demo":
         return DemoCheckpoint(cache_dir=spec.cache_dir)
-    folder = Path(spec.model).expanduser()
-    if folder.is_dir():
+    if folder := _folder(spec.model):
         return _of_folder(folder, name=folder.resolve().name, revision=None)
     if spec.model.startswith((".", "/", "~")):
         raise LoadFailed(f"There is no folder {spec.model}. Name a folder, a hub id, or demo.")
     snapshot = _cached(spec) or _download(spec, progress)
     return _of_folder(snapshot, name=spec.model, revision=snapshot.name[:12])
+
+
+def _folder(name: str) -> Path | None:
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, ValueError, RuntimeError):  # too long, a NUL, nobody's home
+        return None
 
 
 def _of_folder(folder: Path, *, name: str, revision: str | None) -> Checkpoint:
@@ -68,13 +76,11 @@ def _cached(spec: ModelSpec) -> Path | None:
 def _download(spec: ModelSpec, progress: Progress) -> Path:
     """Fetch a snapshot; HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are honoured by the library."""
     progress.begin(f"Downloading {spec.model}", unit="file")
+    bar: Any = progress.tqdm_class()
     try:
         return Path(
             snapshot_download(
-                spec.model,
-                revision=spec.revision,
-                allow_patterns=WANTED,
-                tqdm_class=progress.tqdm_class(),  # type: ignore[arg-type]
+                spec.model, revision=spec.revision, allow_patterns=WANTED, tqdm_class=bar
             )
         )
     except HFValidationError as error:

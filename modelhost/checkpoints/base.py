@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from modelhost.prompts import ChatFormat
 
 
+UNKNOWN_CONTEXT = 2048  # tokens, for a model without position embeddings
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """What a checkpoint is, read from its small files only.
@@ -59,6 +62,11 @@ class Checkpoint(Protocol):
 
     def load(self, *, device: torch.device, dtype: torch.dtype, progress: Progress) -> Loaded:
         """Bring the weights to the device. Raises LoadFailed."""
+
+
+def context_length(config: Any) -> int:
+    """The longest sequence that a model was made for, in tokens; some configs do not say."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", UNKNOWN_CONTEXT))
 
 
 def fingerprint(files: list[Path]) -> str:

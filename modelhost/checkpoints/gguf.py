@@ -15,10 +15,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
 from filelock import FileLock
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
 from modelhost.checkpoints.base import Description, Loaded
@@ -76,10 +78,16 @@ class DemoCheckpoint:
         return load_format(self._ensure_converted(Progress()))
 
     def _ensure_converted(self, progress: Progress) -> Path:
-        self._cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._cache / f"{NAME}.lock"):  # two processes convert once
-            if not self._converted.exists():
-                self._convert(progress)
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._cache / f"{NAME}.lock"):  # two processes convert once
+                if not self._converted.exists():
+                    self._convert(progress)
+        except (OSError, SafetensorError) as error:
+            raise LoadFailed(
+                f"The demo model could not be converted in {self._cache} ({error}). "
+                "Set LLMSITE_CACHE to a folder with 600 MB free."
+            ) from error
         return self._converted
 
     def _hub(self) -> HubCheckpoint:
@@ -88,11 +96,14 @@ class DemoCheckpoint:
 
     def _convert(self, progress: Progress) -> None:
         """Write the copy beside its place and move it there whole, so a kill leaves no half."""
+        for left_over in self._cache.glob("converting-*"):  # of such a kill; we hold the lock
+            shutil.rmtree(left_over, ignore_errors=True)
         workspace = Path(tempfile.mkdtemp(prefix="converting-", dir=self._cache))
+        workspace.chmod(0o755)  # a cache made by root while an image is built is read by others
         try:
             progress.begin("Converting the demo model, once", total=TENSORS, unit="tensor")
             with dequantizing(progress), reporting(Progress()):
-                model = AutoModelForCausalLM.from_pretrained(
+                model: Any = AutoModelForCausalLM.from_pretrained(
                     self._gguf.parent, gguf_file=self._gguf.name, dtype=torch.float32
                 )
             tokenizer = AutoTokenizer.from_pretrained(self._gguf.parent, gguf_file=self._gguf.name)
@@ -103,12 +114,7 @@ class DemoCheckpoint:
             with reporting(Progress()):
                 model.save_pretrained(workspace)
             tokenizer.save_pretrained(workspace)
-            os.rename(workspace, self._converted)
-        except OSError as error:
-            raise LoadFailed(
-                f"The demo model could not be converted in {self._cache} ({error}). "
-                "Set LLMSITE_CACHE to a folder with 600 MB free."
-            ) from error
+            workspace.rename(self._converted)
         finally:
             shutil.rmtree(workspace, ignore_errors=True)
 
@@ -142,9 +148,10 @@ def quick_digest(file: Path) -> str:
 @contextmanager
 def dequantizing(progress: Progress) -> Iterator[None]:
     """The GGUF reader's bar goes to `progress`; it takes tqdm by name and knows no hook."""
-    previous = modeling_gguf_pytorch_utils.tqdm
-    modeling_gguf_pytorch_utils.tqdm = progress.tqdm_class()
+    reader: Any = modeling_gguf_pytorch_utils
+    previous = reader.tqdm
+    reader.tqdm = progress.tqdm_class()
     try:
         yield
     finally:
-        modeling_gguf_pytorch_utils.tqdm = previous
+        reader.tqdm = previous

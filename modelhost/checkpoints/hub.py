@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from modelhost.checkpoints.base import Description, Loaded, fingerprint
+from modelhost.checkpoints.base import Description, Loaded, context_length, fingerprint
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
 from modelhost.prompts import TemplateFormat
@@ -46,7 +46,7 @@ class HubCheckpoint:
             parameters=parameters,
             dtype=str(dtype).removeprefix("torch."),
             device=str(device),
-            context_length=int(config.max_position_embeddings),
+            context_length=context_length(config),
             memory_bytes=parameters * dtype.itemsize,
             files=[str(file) for file in files_read(self.folder)],
         )
@@ -67,27 +67,40 @@ def load_folder(
     """Model and chat format of a folder that was checked before. Raises LoadFailed."""
     chat_format = load_format(folder)
     progress.begin("Loading weights", unit="tensor")
+    loader: Any = AutoModelForCausalLM
     try:
         with reporting(progress):
-            model = AutoModelForCausalLM.from_pretrained(
+            model, report = loader.from_pretrained(
                 folder,
                 dtype=dtype,
                 trust_remote_code=False,
                 use_safetensors=True,
                 attn_implementation="sdpa",
+                output_loading_info=True,
             )
+        check_complete(folder, report)
         return Loaded(model.to(device).eval(), chat_format)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, LoadFailed):
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except Exception as error:  # files from anywhere meet a large library
         raise LoadFailed(f"The model in {folder} cannot be loaded: {first_line(error)}") from error
+
+
+def check_complete(folder: Path, report: dict[str, Any]) -> None:
+    """Refuse what transformers only warns of: weights that are not in the files are random."""
+    if missing := sorted(report["missing_keys"]):
+        raise LoadFailed(
+            f"{folder} lacks the weights {missing[0]}"
+            + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+            + ", so it is not the whole model. Download it again."
+        )
 
 
 def load_format(folder: Path) -> TemplateFormat:
     """The tokenizer of a folder and its chat template. Raises LoadFailed."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:
         raise LoadFailed(f"{folder} has no usable tokenizer: {first_line(error)}") from error
     if not tokenizer.chat_template:
         raise LoadFailed(
@@ -100,38 +113,48 @@ def load_format(folder: Path) -> TemplateFormat:
 def load_config(folder: Path, config: dict[str, Any]) -> Any:
     """transformers' config object, or a sentence about why there is none."""
     architectures = config.get("architectures") or []
-    if not any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
+    listed = architectures if isinstance(architectures, list) else []
+    if not any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in listed):
         raise LoadFailed(
             f"{folder / 'config.json'} names {architectures or 'no architecture'}, "
             "which is not a causal language model that transformers loads natively."
         )
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:
         raise LoadFailed(f"{folder / 'config.json'} is not usable: {first_line(error)}") from error
 
 
 def stop_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
     """Every id that ends a turn: the generation config's and the tokenizer's own."""
+    file = folder / "generation_config.json"
+    configured = None
     try:
-        configured = GenerationConfig.from_pretrained(folder).eos_token_id
-    except OSError:
-        configured = None  # the file is optional
-    ids = set(configured if isinstance(configured, list) else [configured])
-    ids.add(tokenizer.eos_token_id)
-    return frozenset(token_id for token_id in ids if token_id is not None)
+        if file.exists():
+            configured = GenerationConfig.from_pretrained(folder).eos_token_id
+    except Exception as error:
+        raise LoadFailed(f"{file} is not usable: {first_line(error)}") from error
+    ids = [*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id]
+    return frozenset(token_id for token_id in ids if isinstance(token_id, int))
 
 
 def missing_weights(folder: Path) -> list[str]:
     """Names of weight files that should be in the folder and are not."""
+    return [name for name in weight_names(folder) if not (folder / name).exists()]
+
+
+def weight_names(folder: Path) -> list[str]:
+    """Names of the files that the weights should be in. Raises LoadFailed."""
     index = folder / INDEX
     if not index.exists():
-        return [] if (folder / SINGLE).exists() else [SINGLE]
+        return [SINGLE]
     try:
         names = set(json.loads(index.read_text())["weight_map"].values())
-    except (ValueError, KeyError, AttributeError):
-        return [INDEX]
-    return sorted(name for name in names if not (folder / name).exists())
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError("it must name files beside it")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise LoadFailed(f"{index} is not usable: {first_line(error)}") from error
+    return sorted(names)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -142,13 +165,7 @@ def weight_files(folder: Path) -> list[Path]:
             + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
             + ". Weights are read from safetensors only; download the folder again."
         )
-    index = folder / INDEX
-    names = (
-        sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        if index.exists()
-        else [SINGLE]
-    )
-    files = [folder / name for name in names]
+    files = [folder / name for name in weight_names(folder)]
     for file in files:
         count_parameters(file)
     return files
@@ -158,7 +175,8 @@ def count_parameters(file: Path) -> int:
     """Parameters in one safetensors file, from its header. Raises LoadFailed."""
     try:
         with safe_open(file, framework="pt") as tensors:
-            return sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())
+            names = tensors.keys()
+            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
     except (SafetensorError, OSError) as error:
         raise LoadFailed(
             f"{file} is damaged or cut short ({first_line(error)}). Download it again."

@@ -1,0 +1,1 @@
+"""Everything with a user, a row or a wire format. Never imports torch."""

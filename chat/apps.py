@@ -1,0 +1,15 @@
+"""The chat application."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class ChatConfig(AppConfig):
+    """Registers the models. The model host is started by the server, never from here."""
+
+    name = "chat"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from chat import checks, schema  # noqa: F401  registration happens on import

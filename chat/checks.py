@@ -1,0 +1,73 @@
+"""System checks: one for each way to misconfigure what the service relies on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.db import connections
+
+
+@checks.register(checks.Tags.database)
+def no_atomic_requests(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
+    """A transaction around a request would end before its stream is read."""
+    return [
+        checks.Error(
+            f"ATOMIC_REQUESTS is on for the database {alias!r}.",
+            hint="Switch it off; responses make their own durable transactions.",
+            id="chat.E001",
+        )
+        for alias in connections
+        if connections[alias].settings_dict.get("ATOMIC_REQUESTS")
+    ]
+
+
+@checks.register(checks.Tags.database)
+def sqlite_takes_turns(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
+    """Deferred transactions on SQLite fail under contention instead of waiting."""
+    return [
+        checks.Error(
+            f"The SQLite database {alias!r} does not use IMMEDIATE transactions.",
+            hint='Set OPTIONS["transaction_mode"] = "IMMEDIATE", as llmsite.settings does.',
+            id="chat.E002",
+        )
+        for alias in connections
+        if connections[alias].vendor == "sqlite"
+        and connections[alias].settings_dict["OPTIONS"].get("transaction_mode") != "IMMEDIATE"
+    ]
+
+
+@checks.register(checks.Tags.database)
+def no_persistent_connections(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
+    """Under ASGI every request has its own thread, and a kept handle leaks with it."""
+    return [
+        checks.Error(
+            f"CONN_MAX_AGE is not 0 for the database {alias!r}.",
+            hint="Set it to 0; for PostgreSQL use a pool instead.",
+            id="chat.E003",
+        )
+        for alias in connections
+        if connections[alias].settings_dict.get("CONN_MAX_AGE") != 0
+    ]
+
+
+@checks.register()
+def defaults_are_in_range(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
+    """The sampling that applies when a request names none must itself be valid."""
+    ranges = {
+        "LLMSITE_TEMPERATURE": 0 <= settings.LLMSITE_TEMPERATURE <= 2,
+        "LLMSITE_TOP_P": 0 < settings.LLMSITE_TOP_P <= 1,
+        "LLMSITE_MAX_REQUESTS": settings.LLMSITE_MAX_REQUESTS >= 1,
+        "LLMSITE_MAX_BODY": settings.LLMSITE_MAX_BODY >= 1024,
+        "LLMSITE_BODY_SECONDS": settings.LLMSITE_BODY_SECONDS > 0,
+    }
+    return [
+        checks.Error(
+            f"{name} is {getattr(settings, name)}, which is out of range.",
+            hint="See docs/configuration.md.",
+            id="chat.E004",
+        )
+        for name, valid in ranges.items()
+        if not valid
+    ]

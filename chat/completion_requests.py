@@ -1,0 +1,174 @@
+"""The body of `POST /v1/chat/completions`: every field of the official client is decided.
+
+Done: it changes the answer. Recorded: it is stored with the response. Neutral: only
+the value that asks for nothing is taken, anything else is refused by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+from chat.fields import ClosedSerializer, IntegerField, SwitchField, TextField
+from chat.requests import INT32, MessageSerializer, WishesSerializer
+from chat.responses import Wishes
+from modelhost.types import Role, Turn
+
+RECORDED = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier")
+
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "frequency_penalty": (0,),
+    "presence_penalty": (0,),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "response_format": ({"type": "text"},),
+    "modalities": (["text"],),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "reasoning_effort": ("none",),
+    "verbosity": ("medium",),
+    "audio": (),
+    "prediction": (),
+    "web_search_options": (),
+    "prompt_cache_retention": (),
+}
+
+ROLES = {
+    "system": Role.SYSTEM,
+    "developer": Role.SYSTEM,  # the newer name of the same thing
+    "user": Role.USER,
+    "assistant": Role.ASSISTANT,
+}
+
+
+class ContentField(serializers.Field):
+    """A message's text: a string, or a list of text parts."""
+
+    default_error_messages = {
+        "invalid": "A text or a list of text parts is required.",
+        "part": "Only parts of type text are served.",
+    }
+
+    def to_internal_value(self, data: Any) -> str:
+        if isinstance(data, str):
+            return data
+        if not isinstance(data, list):
+            self.fail("invalid")
+        return "".join(self._part(part) for part in data)
+
+    def _part(self, part: Any) -> str:
+        if not isinstance(part, dict) or part.get("type") != "text":
+            self.fail("part")
+        text = part.get("text")
+        if not isinstance(text, str):
+            self.fail("invalid")
+        return text
+
+    def to_representation(self, value: str) -> str:
+        return value
+
+
+class MessageField(ClosedSerializer):
+    """One message. `name`, `refusal` and the like are taken when they are empty."""
+
+    role = serializers.ChoiceField(choices=list(ROLES))
+    content = ContentField()
+    name = TextField(required=False, allow_null=True, allow_blank=True)
+    refusal = TextField(required=False, allow_null=True)
+    annotations = serializers.ListField(required=False, allow_null=True, max_length=0)
+    tool_calls = serializers.ListField(required=False, allow_null=True, max_length=0)
+    audio = serializers.JSONField(required=False, allow_null=True)
+    function_call = serializers.JSONField(required=False, allow_null=True)
+
+    def to_internal_value(self, data: Any) -> Turn:  # type: ignore[override]
+        values = super().to_internal_value(data)
+        for name in ("audio", "function_call"):
+            if values.get(name) is not None:
+                raise ValidationError({name: ["This is not served."]})
+        return Turn(ROLES[values["role"]], values["content"])
+
+
+class StreamOptions(ClosedSerializer):
+    """What a stream carries besides text."""
+
+    include_usage = SwitchField(required=False, default=False)
+    include_obfuscation = SwitchField(required=False, default=False)
+
+    def validate_include_obfuscation(self, value: bool) -> bool:
+        """Padding against traffic analysis is not made here."""
+        if value:
+            raise ValidationError("This is not served.")
+        return value
+
+
+class CompletionSerializer(WishesSerializer):
+    """The fields that are done; the others are looked at before."""
+
+    model = TextField(required=False)
+    messages = MessageField(many=True, allow_empty=False)
+    max_completion_tokens = IntegerField(
+        required=False, allow_null=True, min_value=1, max_value=INT32
+    )
+    stream = SwitchField(required=False, allow_null=True, default=False)
+    stream_options = StreamOptions(required=False, allow_null=True)
+    client = serializers.DictField(required=False, default=dict)
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return super().to_internal_value(data)  # which refuses it
+        rest = dict(data)
+        if "client" in rest:
+            raise ValidationError({"client": ["Unknown field."]})
+        _refuse_unserved(rest)
+        told = {name: rest.pop(name) for name in RECORDED if rest.get(name) is not None}
+        for name in (*NEUTRAL, *RECORDED):
+            rest.pop(name, None)
+        return super().to_internal_value({**rest, "client": told})
+
+    def validate_messages(self, messages: list[Turn]) -> list[Turn]:
+        """The conversation must be the assistant's turn to answer."""
+        last = messages[-1]
+        if last.role != Role.USER:
+            raise ValidationError("The last message must have the role user.")
+        if not last.content.strip():
+            raise ValidationError("The last message has no text.")
+        return messages
+
+    def wishes(self) -> Wishes:
+        """Sampling; `max_completion_tokens` is the newer name of `max_tokens`."""
+        wishes = super().wishes()
+        limit = self.validated_data.get("max_completion_tokens")
+        if limit is None:
+            return wishes
+        return Wishes(
+            max_tokens=limit,
+            temperature=wishes.temperature,
+            top_p=wishes.top_p,
+            top_k=wishes.top_k,
+            seed=wishes.seed,
+            stop=wishes.stop,
+        )
+
+
+class LegacyCompletionSerializer(MessageSerializer):
+    """The older body on the same route: `prompt` with `history`."""
+
+    model = TextField(required=False)
+
+
+def _refuse_unserved(data: Mapping[str, Any]) -> None:
+    for name, neutral in NEUTRAL.items():
+        value = data.get(name)
+        # True == 1 in Python, and "n": true is not one answer.
+        taken = any(value == allowed and type(value) is not bool or value is allowed for allowed in neutral)
+        if value is not None and not taken:
+            said = " or ".join(repr(allowed) for allowed in neutral) or "null"
+            raise ValidationError({name: [f"Only {said} is served."]})

@@ -1,0 +1,231 @@
+"""From exceptions to the wire, in one place: problem details (RFC 9457), OpenAI's object on /v1.
+
+Every code that a caller can see stands in `Code` and in docs/errors.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any
+
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, JsonResponse
+from django.views import defaults
+from rest_framework import exceptions
+from rest_framework.response import Response as APIResponse
+from rest_framework.views import set_rollback
+
+from modelhost import errors as modelhost
+
+logger = logging.getLogger(__name__)
+
+PROBLEM_JSON = "application/problem+json"
+OPENAI_PREFIX = "/v1/"
+
+
+class Code(StrEnum):
+    """What went wrong, for programs."""
+
+    INVALID_REQUEST = "invalid_request"
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+    NOT_AUTHENTICATED = "not_authenticated"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    MODEL_NOT_FOUND = "model_not_found"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    CONVERSATION_BUSY = "conversation_busy"
+    BODY_TIMEOUT = "body_timeout"
+    BODY_TOO_LARGE = "body_too_large"
+    UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    INTERNAL_ERROR = "internal_error"
+    GENERATION_FAILED = "generation_failed"
+    MODEL_LOADING = "model_loading"
+    MODEL_FAILED = "model_failed"
+
+
+class ConversationBusy(Exception):
+    """The conversation's last response is still being generated."""
+
+
+class ModelNotFound(Exception):
+    """A name that is not the served model's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed request. `fields` maps a field's path to what is wrong with it."""
+
+    status: int
+    code: Code
+    message: str
+    fields: Mapping[str, list[str]] = field(default_factory=dict)
+    retry_after: int | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+    def as_problem(self) -> dict[str, Any]:
+        """RFC 9457, with `code` and `errors` as extensions."""
+        return {
+            "type": "about:blank",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.message,
+            "code": self.code,
+            "errors": dict(self.fields),
+        }
+
+    def as_openai(self) -> dict[str, Any]:
+        """The object that OpenAI's clients read."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            kind = "authentication_error"
+        elif self.status == HTTPStatus.TOO_MANY_REQUESTS:
+            kind = "rate_limit_error"
+        return {
+            "error": {
+                "message": self.message,
+                "type": kind,
+                "param": next(iter(self.fields), None),
+                "code": self.code,
+            }
+        }
+
+    def body(self, path: str) -> dict[str, Any]:
+        """The shape for the surface that `path` belongs to."""
+        return self.as_openai() if path.startswith(OPENAI_PREFIX) else self.as_problem()
+
+    def content_type(self, path: str) -> str:
+        return "application/json" if path.startswith(OPENAI_PREFIX) else PROBLEM_JSON
+
+
+def failure_of(error: Exception) -> Failure | None:
+    """The failure that an exception means; None for one that nobody foresaw."""
+    if isinstance(error, modelhost.ModelHostError):
+        return _of_modelhost(error)
+    if isinstance(error, exceptions.APIException):
+        return _of_rest_framework(error)
+    match error:
+        case ConversationBusy():
+            return Failure(409, Code.CONVERSATION_BUSY, str(error), retry_after=2)
+        case ModelNotFound():
+            return Failure(404, Code.MODEL_NOT_FOUND, str(error), {"model": [str(error)]})
+        case Http404():
+            return Failure(404, Code.NOT_FOUND, "There is nothing here.")
+        case PermissionDenied():
+            return Failure(403, Code.FORBIDDEN, str(error) or "This is not allowed.")
+    return None
+
+
+def _of_modelhost(error: modelhost.ModelHostError) -> Failure:
+    text = str(error)
+    match error:
+        case modelhost.PromptTooLong():
+            return Failure(400, Code.CONTEXT_LENGTH_EXCEEDED, text, {"prompt": [text]})
+        case modelhost.BadSampling():
+            return Failure(400, Code.INVALID_REQUEST, text, {error.field: [text]})
+        case modelhost.BadTurns():
+            return Failure(400, Code.INVALID_REQUEST, text, {"history": [text]})
+        case modelhost.Busy():
+            return Failure(429, Code.TOO_MANY_REQUESTS, text, retry_after=10)
+        case modelhost.NotReady():
+            return Failure(503, Code.MODEL_LOADING, text, retry_after=5)
+        case modelhost.LoadFailed():
+            return Failure(503, Code.MODEL_FAILED, text, retry_after=60)
+        case modelhost.GenerationFailed():
+            return Failure(503, Code.GENERATION_FAILED, text, retry_after=5)
+    return Failure(500, Code.INTERNAL_ERROR, text)
+
+
+REST_FRAMEWORK_CODES: dict[type[exceptions.APIException], Code] = {
+    exceptions.NotAuthenticated: Code.NOT_AUTHENTICATED,
+    exceptions.AuthenticationFailed: Code.NOT_AUTHENTICATED,
+    exceptions.PermissionDenied: Code.FORBIDDEN,
+    exceptions.NotFound: Code.NOT_FOUND,
+    exceptions.MethodNotAllowed: Code.METHOD_NOT_ALLOWED,
+    exceptions.UnsupportedMediaType: Code.UNSUPPORTED_MEDIA_TYPE,
+    exceptions.Throttled: Code.TOO_MANY_REQUESTS,
+}
+
+
+def _of_rest_framework(error: exceptions.APIException) -> Failure:
+    if isinstance(error, exceptions.ValidationError):
+        fields: dict[str, list[str]] = {}
+        for name, problem in _flatten(error.detail, ""):
+            fields.setdefault(name, []).append(problem)
+        name, problems = next(iter(fields.items()))
+        return Failure(400, Code.INVALID_REQUEST, f"{name}: {problems[0]}", fields)
+    code = REST_FRAMEWORK_CODES.get(type(error), Code.INVALID_REQUEST)
+    if isinstance(error, exceptions.ParseError):
+        return Failure(400, code, str(error.detail), {"body": [str(error.detail)]})
+    return Failure(error.status_code, code, str(error.detail))
+
+
+def _flatten(detail: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Field paths and sentences: `history.1.role` for the role of the second turn."""
+    if isinstance(detail, Mapping):
+        for name, inner in detail.items():
+            here = "body" if name == "non_field_errors" else str(name)
+            yield from _flatten(inner, f"{path}.{here}".lstrip("."))
+    elif isinstance(detail, list):
+        for index, inner in enumerate(detail):
+            nested = isinstance(inner, Mapping | list)
+            yield from _flatten(inner, f"{path}.{index}".lstrip(".") if nested else path)
+    else:
+        yield path or "body", str(detail)
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> APIResponse | None:
+    """REST framework's hook: every error of every view goes through here."""
+    failure = failure_of(error)
+    if failure is None:
+        return None
+    set_rollback()
+    path = context["request"].path
+    headers = dict(failure.headers)
+    if challenge := getattr(error, "auth_header", None):
+        headers["WWW-Authenticate"] = challenge
+    return APIResponse(
+        failure.body(path),
+        status=failure.status,
+        headers=headers,
+        content_type=failure.content_type(path),
+    )
+
+
+def respond(failure: Failure, path: str) -> JsonResponse:
+    """A failure as an answer outside of REST framework's views."""
+    return JsonResponse(
+        failure.body(path),
+        status=failure.status,
+        headers=failure.headers,
+        content_type=failure.content_type(path),
+    )
+
+
+# Django's own handlers, for what never reaches a view.
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> Any:
+    return respond(Failure(400, Code.INVALID_REQUEST, "The request is malformed."), request.path)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> Any:
+    return respond(Failure(403, Code.FORBIDDEN, "This is not allowed."), request.path)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> Any:
+    if request.path.startswith("/admin/"):
+        return defaults.page_not_found(request, exception)
+    return respond(Failure(404, Code.NOT_FOUND, "There is nothing here."), request.path)
+
+
+def server_error(request: HttpRequest) -> Any:
+    message = "Something went wrong on the server; the log has the details."
+    return respond(Failure(500, Code.INTERNAL_ERROR, message), request.path)

@@ -1,0 +1,117 @@
+"""The shapes of the project's own routes: each is built here and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import UUID
+
+from django.utils import timezone
+
+from chat.errors import Code
+from chat.live import LiveResponse, Outcome
+from chat.models import Response
+from chat.responses import Accepted
+from modelhost.types import Role, Turn, Usage
+
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+
+def event(data: dict[str, Any], *, name: str = "", cursor: str = "") -> str:
+    """One server-sent event with one line of JSON."""
+    lines = []
+    if name:
+        lines.append(f"event: {name}")
+    if cursor:
+        lines.append(f"id: {cursor}")
+    lines.append(f"data: {json.dumps(data, ensure_ascii=False)}")
+    return "\n".join(lines) + "\n\n"
+
+
+def delta(response_id: UUID, text: str, cursor: int) -> str:
+    """A piece of text. Its id is the cursor that `Last-Event-ID` brings back."""
+    data = {"text": text, "message_id": response_id.hex}
+    return event(data, cursor=f"{response_id.hex}:{cursor}")
+
+
+def terminal(response_id: UUID, outcome: Outcome, cursor: int) -> str:
+    """The one event that ends a stream: `done` or `error`."""
+    position = f"{response_id.hex}:{cursor}"
+    if outcome.failed:
+        data = {
+            "message_id": response_id.hex,
+            "code": Code.GENERATION_FAILED,
+            "detail": outcome.error,
+        }
+        return event(data, name="error", cursor=position)
+    data = {
+        "message_id": response_id.hex,
+        "finish_reason": outcome.finish_reason,
+        "usage": usage(outcome.usage),
+    }
+    return event(data, name="done", cursor=position)
+
+
+async def stream(live: LiveResponse, after: int = 0) -> AsyncIterator[str]:
+    """Every piece behind the cursor as it comes, then the terminal event."""
+    async for piece in live.follow(after):
+        after = piece.cursor
+        yield delta(live.id, piece.text, after)
+    if live.outcome is not None:
+        yield terminal(live.id, live.outcome, after)
+
+
+async def whole(live: LiveResponse) -> AsyncIterator[str]:
+    """The complete text as a single piece, then the terminal event."""
+    async for _ in live.follow():
+        pass
+    text = live.text
+    yield delta(live.id, text, len(text))
+    if live.outcome is not None:
+        yield terminal(live.id, live.outcome, len(text))
+
+
+def parse_cursor(text: str) -> tuple[UUID, int] | None:
+    """Response and offset of a `Last-Event-ID`; None when it is none of ours."""
+    name, _, offset = text.partition(":")
+    try:
+        return UUID(hex=name), max(0, int(offset))
+    except ValueError:
+        return None
+
+
+def usage(counts: Usage) -> dict[str, int]:
+    """Token counts, in the names that everybody uses."""
+    return {
+        "prompt_tokens": counts.prompt_tokens,
+        "completion_tokens": counts.completion_tokens,
+        "total_tokens": counts.total_tokens,
+    }
+
+
+def message(accepted: Accepted) -> dict[str, Any]:
+    """The answer to `POST /chat/new/message/` in the tutorial's shape."""
+    answer = Turn(Role.ASSISTANT, accepted.live.text)
+    return {
+        "response": answer.content,
+        "history": history([*accepted.turns, answer]),
+        "status": 200,
+        "time": timezone.localtime().strftime(TIME_FORMAT),
+        "message_id": accepted.response_id.hex,
+        "conversation": str(accepted.prompt.conversation_id),
+    }
+
+
+def history(turns: Sequence[Turn]) -> list[dict[str, str]]:
+    """Turns as clients send and receive them."""
+    return [
+        {"role": turn.role, "content": turn.content}
+        | ({"metadata": turn.metadata} if turn.metadata else {})
+        for turn in turns
+    ]
+
+
+def is_at_end(response: Response, cursor: int) -> bool:
+    """Whether a reader with this cursor has everything that will ever come."""
+    return not response.active and cursor >= len(response.text)

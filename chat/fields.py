@@ -1,0 +1,101 @@
+"""Serializer fields that take JSON at its word: a number is no text, a text no number."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+
+class TextField(serializers.CharField):
+    """A JSON string, kept exactly; surrounding space is the caller's business."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"trim_whitespace": False, **options})
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            self.fail("invalid")
+        return data
+
+
+class PromptField(TextField):
+    """A text that says something."""
+
+    def run_validation(self, data: Any = serializers.empty) -> Any:
+        if isinstance(data, str) and not data.strip(" \t\r\n"):
+            self.fail("blank")
+        return super().run_validation(data)
+
+
+class IntegerField(serializers.IntegerField):
+    """A JSON number without a fraction."""
+
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int | float) or data != data // 1:
+            self.fail("invalid")
+        return int(data)
+
+
+class NumberField(serializers.FloatField):
+    """A finite JSON number."""
+
+    default_error_messages = {"finite": "A finite number is required."}
+
+    def to_internal_value(self, data: Any) -> float:
+        if isinstance(data, bool) or not isinstance(data, int | float):
+            self.fail("invalid")
+        if isinstance(data, float) and not math.isfinite(data):
+            self.fail("finite")
+        try:
+            return float(data)
+        except OverflowError:
+            self.fail("finite")
+
+
+class QueryNumberField(serializers.FloatField):
+    """A finite number in a query string."""
+
+    def to_internal_value(self, data: Any) -> float:
+        value = super().to_internal_value(data)
+        if not math.isfinite(value):
+            self.fail("invalid")
+        return value
+
+
+class SwitchField(serializers.BooleanField):
+    """A JSON true or false."""
+
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            self.fail("invalid", input=data)
+        return data
+
+
+class StopField(serializers.Field):
+    """One stop text or a list of them, as a tuple."""
+
+    default_error_messages = {"invalid": "A text or a list of texts is required."}
+
+    def to_internal_value(self, data: Any) -> tuple[str, ...]:
+        texts = [data] if isinstance(data, str) else data
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            self.fail("invalid")
+        return tuple(texts)
+
+    def to_representation(self, value: tuple[str, ...]) -> list[str]:
+        return list(value)
+
+
+class ClosedSerializer(serializers.Serializer[Any]):
+    """A serializer that refuses what it does not know, by name."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            unknown = [name for name in data if name not in self.fields]
+            if unknown:
+                raise ValidationError({str(name): ["Unknown field."] for name in unknown})
+        return super().to_internal_value(data)

@@ -1,0 +1,68 @@
+"""`manage.py ask "…"`: one prompt from the terminal, stored like any other."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError
+
+from chat import responses
+from chat.live import LiveResponse
+from chat.model_spec import spec
+from chat.responses import Question, Wishes
+from chat.supervisor import supervisor
+from modelhost.errors import ModelHostError
+from modelhost.host import host
+
+USERNAME = "terminal"
+
+
+class Command(BaseCommand):
+    """Loads the model in this process and streams the answer to stdout."""
+
+    help = "Ask the model a question and stream the answer."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("prompt")
+        parser.add_argument("--user", default=USERNAME, help="whose row it becomes")
+        parser.add_argument("--max-tokens", type=int)
+        parser.add_argument("--temperature", type=float)
+        parser.add_argument("--top-p", type=float)
+        parser.add_argument("--seed", type=int)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not options["prompt"].strip():
+            raise CommandError("The prompt is empty.")
+        user, _ = get_user_model().objects.get_or_create(username=options["user"])
+        question = Question(
+            content=options["prompt"],
+            surface="ask",
+            wishes=Wishes(
+                max_tokens=options["max_tokens"],
+                temperature=options["temperature"],
+                top_p=options["top_p"],
+                seed=options["seed"],
+            ),
+        )
+        host.start(spec(), terminal=sys.stderr.isatty())
+        try:
+            host.wait()
+            accepted = responses.ask(question, user=user)
+            asyncio.run(self._print(accepted.live))
+        except ModelHostError as error:
+            raise CommandError(str(error)) from error
+        finally:
+            supervisor.stop()
+            host.unload()
+
+    async def _print(self, live: LiveResponse) -> None:
+        async for piece in live.follow():
+            self.stdout.write(piece.text, ending="")
+            self.stdout.flush()
+        self.stdout.write("")
+        if live.outcome is not None and live.outcome.failed:
+            raise CommandError(live.outcome.error)

@@ -1,0 +1,102 @@
+"""`manage.py serve`: everything that a first start needs, then daphne."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from argparse import ArgumentParser
+from typing import Any
+
+from daphne.server import Server
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.core.management.base import BaseCommand, CommandError
+from django.db import connections
+from django.db.migrations.executor import MigrationExecutor
+from django.utils.module_loading import import_string
+
+from chat.models import ApiKey
+
+ADMIN = "admin"
+
+
+class Command(BaseCommand):
+    """Migrates, makes the first user and key, says what to try, serves until it is told to end."""
+
+    help = "Prepare the database, create the first user and key, and start the server."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1")
+        parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8000))
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        host, port = options["host"], options["port"]
+        refuse_taken_port(host, port)
+        self._migrate()
+        key = self._first_account()
+        self._say_what_to_try(f"http://{displayed(host)}:{port}", key)
+        connections.close_all()
+        # Importing the application starts to load the model.
+        application = import_string("llmsite.asgi.application")
+        shut_down = import_string("llmsite.asgi.shut_down")
+        endpoint = f"tcp:port={port}:interface={host.replace(':', chr(92) + ':')}"
+        try:
+            Server(application, endpoints=[endpoint], server_name="llmsite").run()
+        finally:
+            # Here and not at exit: before that, the interpreter would wait for blocked requests.
+            shut_down()
+
+    def _migrate(self) -> None:
+        connection = connections["default"]
+        executor = MigrationExecutor(connection)
+        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
+            call_command("migrate", interactive=False, verbosity=0)
+
+    def _first_account(self) -> str | None:
+        """An administrator and a key on an empty installation; the key, if it was made."""
+        users = get_user_model()
+        if users.objects.filter(is_superuser=True).exists():
+            return None
+        password = secrets.token_urlsafe(12)
+        user = users.objects.create_superuser(ADMIN, password=password)
+        _, key = ApiKey.issue(user=user, name="first key")
+        self.stdout.write(f"Created the user {ADMIN}; these are shown this once:")
+        self.stdout.write(f"  password  {password}")
+        self.stdout.write(f"  API key   {key}")
+        return key
+
+    def _say_what_to_try(self, address: str, key: str | None) -> None:
+        shown = key or "$LLMSITE_KEY"
+        self.stdout.write(f"Page    {address}/")
+        self.stdout.write(f"Admin   {address}/admin/")
+        self.stdout.write(f"API     {address}/api/docs/")
+        self.stdout.write("Try     " + try_line(address, shown))
+        self.stdout.flush()
+
+
+def try_line(address: str, key: str) -> str:
+    """A command that answers."""
+    return (
+        f"curl {address}/chat/new/message/ -H 'Authorization: Bearer {key}' "
+        "-H 'Content-Type: application/json' "
+        """-d '{"prompt": "What is the capital of France?"}'"""
+    )
+
+
+def displayed(host: str) -> str:
+    """The host as it stands in an address."""
+    return f"[{host}]" if ":" in host else host
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    """A second start must say what is wrong before it loads a model. Raises CommandError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CommandError(
+                f"{displayed(host)}:{port} cannot be used ({error.strerror}). Set PORT or HOST."
+            ) from error

@@ -1,0 +1,22 @@
+"""The model that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from django.conf import settings
+
+from modelhost.types import ModelSpec
+
+
+def spec() -> ModelSpec:
+    """The settings as modelhost's configuration."""
+    return ModelSpec(
+        model=settings.LLMSITE_MODEL,
+        revision=settings.LLMSITE_REVISION,
+        device=settings.LLMSITE_DEVICE,
+        dtype=settings.LLMSITE_DTYPE,
+        cache_tokens=settings.LLMSITE_CACHE_TOKENS,
+        cache_dir=Path(settings.LLMSITE_CACHE) if settings.LLMSITE_CACHE else None,
+        max_requests=settings.LLMSITE_MAX_REQUESTS,
+    )

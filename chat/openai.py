@@ -1,0 +1,117 @@
+"""The wire of OpenAI's chat completions: requests in, objects and chunks out.
+
+Shapes: https://platform.openai.com/docs/api-reference/chat. The official client parses
+every event as JSON, so on this surface there are no ids, no names and no retry lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+from chat import events
+from chat.errors import Code, Failure
+from chat.live import LiveResponse, Outcome
+from modelhost.types import FinishReason, ModelCard
+
+PING = ": ping\n"  # one newline: with two, the official client reads an empty event
+DONE = "data: [DONE]\n\n"
+
+
+def completion(
+    live: LiveResponse, outcome: Outcome, *, model: str, created: int
+) -> dict[str, Any]:
+    """A complete answer."""
+    return {
+        "id": completion_id(live.id),
+        "object": "chat.completion",
+        "created": created,
+        "model": model,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": live.text, "refusal": None},
+                "logprobs": None,
+                "finish_reason": finish_reason(outcome),
+            }
+        ],
+        "usage": events.usage(outcome.usage),
+    }
+
+
+def completion_id(response_id: UUID) -> str:
+    """The response's id as this surface writes it."""
+    return f"chatcmpl-{response_id.hex}"
+
+
+def finish_reason(outcome: Outcome) -> str:
+    """OpenAI's word for the end."""
+    cancelled = outcome.finish_reason == FinishReason.CANCELLED
+    return FinishReason.STOP.value if cancelled else str(outcome.finish_reason)
+
+
+class ChunkWriter:
+    """The chunks of one streamed completion."""
+
+    def __init__(
+        self, response_id: UUID, *, model: str, created: int, include_usage: bool
+    ) -> None:
+        self._head = {
+            "id": completion_id(response_id),
+            "object": "chat.completion.chunk",
+            "created": created,
+            "model": model,
+        }
+        self._include_usage = include_usage
+
+    def delta(self, delta: dict[str, Any], reason: str | None = None) -> str:
+        """A chunk with one choice; its finish reason is null until the end."""
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+        return self._chunk([choice], None)
+
+    def usage(self, outcome: Outcome) -> str:
+        """The last chunk of a stream that was asked to count."""
+        return self._chunk([], events.usage(outcome.usage))
+
+    def _chunk(self, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> str:
+        data: dict[str, Any] = {**self._head, "choices": choices}
+        if self._include_usage:
+            data["usage"] = usage
+        return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+async def stream(
+    live: LiveResponse, *, model: str, created: int, include_usage: bool
+) -> AsyncIterator[str]:
+    """Chunks as the text comes, then the finish, the usage if asked for, and [DONE]."""
+    write = ChunkWriter(live.id, model=model, created=created, include_usage=include_usage)
+    yield write.delta({"role": "assistant", "content": ""})
+    async for piece in live.follow():
+        yield write.delta({"content": piece.text})
+    outcome = live.outcome
+    if outcome is None:
+        return
+    if outcome.failed:
+        failure = Failure(500, Code.GENERATION_FAILED, outcome.error)
+        yield f"data: {json.dumps(failure.as_openai())}\n\n"
+        return
+    yield write.delta({}, finish_reason(outcome))
+    if include_usage:
+        yield write.usage(outcome)
+    yield DONE
+
+
+def model(card: ModelCard, *, created: int) -> dict[str, Any]:
+    """One entry of `/v1/models`, with what a client may need to know besides."""
+    return {
+        "id": card.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "llmsite",
+        "revision": card.revision,
+        "context_length": card.context_length,
+        "dtype": card.dtype,
+        "device": card.device,
+    }

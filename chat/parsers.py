@@ -1,0 +1,68 @@
+"""JSON bodies, read so that a mistake in them can be named by its field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.parsers import BaseParser
+
+MAX_DEPTH = 32
+
+
+class StorableJSONParser(BaseParser):
+    """JSON whose every text can be stored: no NUL, no lone surrogate, anywhere.
+
+    NaN and infinities parse, because the field that holds one is then named by its
+    own validation instead of the whole body being refused namelessly.
+    """
+
+    media_type = "application/json"
+
+    def parse(
+        self,
+        stream: IO[Any],
+        media_type: str | None = None,
+        parser_context: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """The body's value. Raises ParseError, ValidationError."""
+        try:
+            data = json.loads(stream.read().decode("utf-8"))
+        except UnicodeDecodeError:
+            raise ParseError("The body is not UTF-8.") from None
+        except RecursionError:
+            raise ParseError("The body is nested too deeply.") from None
+        except ValueError as error:
+            raise ParseError(f"The body is not JSON: {error}.") from None
+        for path, problem in _problems(data, "", 0):
+            raise ValidationError({path or "body": [problem]})
+        return data
+
+
+def unstorable(text: str) -> str | None:
+    """What keeps a text out of the database, if anything."""
+    if "\0" in text:
+        return "Null characters are not allowed."
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "Lone surrogates are not allowed."
+    return None
+
+
+def _problems(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
+    if depth > MAX_DEPTH:
+        yield path, "Nested too deeply."
+    elif isinstance(value, str):
+        if problem := unstorable(value):
+            yield path, problem
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _problems(item, f"{path}.{index}".lstrip("."), depth + 1)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            printable = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+            here = f"{path}.{printable}".lstrip(".")
+            if problem := unstorable(name):
+                yield here, problem
+            yield from _problems(item, here, depth + 1)

@@ -1,0 +1,100 @@
+"""What callers may send, as serializers: one per body, each field decided."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rest_framework import serializers
+
+from chat.fields import (
+    ClosedSerializer,
+    IntegerField,
+    NumberField,
+    PromptField,
+    QueryNumberField,
+    StopField,
+    SwitchField,
+    TextField,
+)
+from chat.responses import Wishes
+from modelhost.types import Role, Turn
+
+SEED = {"min_value": -(1 << 63), "max_value": (1 << 63) - 1}
+INT32 = (1 << 31) - 1
+
+
+class TurnSerializer(ClosedSerializer):
+    """One turn of a history that the caller resends."""
+
+    role = serializers.ChoiceField(choices=[role.value for role in Role])
+    content = TextField(allow_blank=True)
+    metadata = TextField(allow_blank=True, required=False, default="")
+
+    def to_internal_value(self, data: Any) -> Turn:  # type: ignore[override]
+        return Turn(**super().to_internal_value(data))
+
+
+class WishesSerializer(ClosedSerializer):
+    """How to sample; what is left out is the installation's default."""
+
+    max_tokens = IntegerField(required=False, allow_null=True, min_value=1, max_value=INT32)
+    temperature = NumberField(required=False, allow_null=True, min_value=0, max_value=2)
+    top_p = NumberField(required=False, allow_null=True, min_value=0, max_value=1)
+    top_k = IntegerField(required=False, allow_null=True, min_value=0, max_value=INT32)
+    seed = IntegerField(required=False, allow_null=True, **SEED)
+    stop = StopField(required=False, allow_null=True)
+
+    def wishes(self) -> Wishes:
+        """The sampling part of the validated body."""
+        names = ("max_tokens", "temperature", "top_p", "top_k", "seed")
+        values = {name: self.validated_data.get(name) for name in names}
+        return Wishes(**values, stop=self.validated_data.get("stop") or ())
+
+
+class PromptSerializer(WishesSerializer):
+    """A prompt inside a conversation."""
+
+    prompt = PromptField()
+    stream = SwitchField(required=False, default=False)
+
+
+class MessageSerializer(PromptSerializer):
+    """The body of `POST /chat/new/message/`."""
+
+    history = TurnSerializer(many=True, required=False, allow_null=True)
+    conversation = serializers.UUIDField(required=False, allow_null=True)
+
+
+class SendMessageSerializer(serializers.Serializer[Any]):
+    """The query of `GET /sendMessage`: everything is text there."""
+
+    prompt = serializers.CharField(trim_whitespace=False)
+    conversation = serializers.UUIDField(required=False)
+    max_tokens = serializers.IntegerField(required=False, min_value=1, max_value=INT32)
+    temperature = QueryNumberField(required=False, min_value=0, max_value=2)
+    top_p = QueryNumberField(required=False, min_value=0, max_value=1)
+    seed = serializers.IntegerField(required=False, **SEED)
+
+    def to_internal_value(self, data: Any) -> Any:
+        unknown = [name for name in data if name not in self.fields]
+        if unknown:
+            raise serializers.ValidationError({name: ["Unknown field."] for name in unknown})
+        return super().to_internal_value(data)
+
+    def validate_prompt(self, value: str) -> str:
+        """An empty prompt is none."""
+        if not value.strip():
+            raise serializers.ValidationError("This field may not be blank.")
+        return value
+
+    def wishes(self) -> Wishes:
+        """The sampling part of the query."""
+        names = ("max_tokens", "temperature", "top_p", "seed")
+        return Wishes(**{name: self.validated_data.get(name) for name in names})
+
+
+class ConversationSerializer(ClosedSerializer):
+    """The body that creates or changes a conversation."""
+
+    title = TextField(required=False, allow_blank=True, max_length=120)
+    system = TextField(required=False, allow_blank=True, max_length=100_000)

@@ -1,0 +1,124 @@
+"""REST over the rows: conversations, the prompts inside them, single responses."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.http import StreamingHttpResponse
+from drf_spectacular.utils import extend_schema
+from rest_framework import generics, mixins
+from rest_framework.request import Request
+from rest_framework.response import Response as APIResponse
+
+from chat.models import Conversation, Prompt, Response
+from chat.pagination import NewestFirst
+from chat.representations import (
+    AnswerSerializer,
+    ConversationRowSerializer,
+    PromptRowSerializer,
+    ResponseSerializer,
+)
+from chat.requests import ConversationSerializer, PromptSerializer
+from chat.responses import Question
+from chat.views.asking import ask, deliver, own_conversation, validated
+
+
+class OwnConversations(generics.GenericAPIView[Conversation]):
+    """Only the caller's conversations exist here."""
+
+    serializer_class = ConversationRowSerializer
+    pagination_class = NewestFirst
+    queryset = Conversation.objects.none()
+
+    def get_queryset(self) -> Any:
+        """Own rows only."""
+        if getattr(self, "swagger_fake_view", False):
+            return self.queryset
+        return Conversation.objects.filter(user=self.request.user)
+
+
+class Conversations(mixins.ListModelMixin, OwnConversations):
+    """List and create."""
+
+    def get(self, request: Request) -> APIResponse:
+        """The caller's conversations, newest first."""
+        return self.list(request)
+
+    @extend_schema(request=ConversationSerializer, responses={201: ConversationRowSerializer})
+    def post(self, request: Request) -> APIResponse:
+        """An empty conversation; `system` is its persona."""
+        data = validated(ConversationSerializer, request.data).validated_data
+        row = Conversation.objects.create(
+            user=request.user,
+            title=data.get("title", ""),
+            system=data.get("system", settings.LLMSITE_SYSTEM),
+        )
+        return APIResponse(ConversationRowSerializer(row).data, status=201)
+
+
+class ConversationDetail(mixins.RetrieveModelMixin, mixins.DestroyModelMixin, OwnConversations):
+    """Read, change and delete one."""
+
+    def get(self, request: Request, pk: UUID) -> APIResponse:
+        """One conversation."""
+        return self.retrieve(request)
+
+    @extend_schema(request=ConversationSerializer, responses=ConversationRowSerializer)
+    def patch(self, request: Request, pk: UUID) -> APIResponse:
+        """Rename it, or give it another persona for what comes."""
+        row = self.get_object()
+        data = validated(ConversationSerializer, request.data).validated_data
+        for name, value in data.items():
+            setattr(row, name, value)
+        row.save(update_fields=[*data])
+        return APIResponse(ConversationRowSerializer(row).data)
+
+    def delete(self, request: Request, pk: UUID) -> APIResponse:
+        """Remove it with everything in it; a response under way is cancelled."""
+        return self.destroy(request)
+
+
+class Prompts(generics.GenericAPIView[Prompt]):
+    """The prompts of one conversation."""
+
+    serializer_class = PromptRowSerializer
+    pagination_class = NewestFirst
+    queryset = Prompt.objects.none()
+
+    @extend_schema(responses=PromptRowSerializer(many=True))
+    def get(self, request: Request, pk: UUID) -> APIResponse:
+        """Prompts with their responses, newest first."""
+        conversation = own_conversation(request, pk)
+        rows = Prompt.objects.filter(conversation=conversation).prefetch_related("responses")
+        page = self.paginate_queryset(rows)
+        return self.get_paginated_response(PromptRowSerializer(page, many=True).data)
+
+    @extend_schema(request=PromptSerializer, responses={201: AnswerSerializer})
+    def post(self, request: Request, pk: UUID) -> APIResponse | StreamingHttpResponse:
+        """Ask inside the conversation: the server knows its history."""
+        conversation = own_conversation(request, pk)
+        body = validated(PromptSerializer, request.data)
+        data = body.validated_data
+        question = Question(
+            content=data["prompt"],
+            surface="conversation",
+            conversation=conversation,
+            wishes=body.wishes(),
+        )
+        return deliver(request, ask(request, question), stream=data["stream"], status=201)
+
+
+class ResponseDetail(generics.RetrieveAPIView[Response]):
+    """One response with all its figures."""
+
+    serializer_class = ResponseSerializer
+    queryset = Response.objects.none()
+
+    def get_queryset(self) -> Any:
+        """Own rows only."""
+        if getattr(self, "swagger_fake_view", False):
+            return self.queryset
+        rows = Response.objects.for_user(self.request.user)
+        return rows.select_related("prompt", "api_key")

@@ -1,0 +1,56 @@
+"""For load balancers and people who wait: is it alive, can it answer?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response as APIResponse
+from rest_framework.views import APIView
+
+from modelhost.errors import ModelHostError
+from modelhost.host import host
+
+
+class Healthz(APIView):
+    """The process answers."""
+
+    authentication_classes: list[Any] = []
+    permission_classes: list[Any] = []
+
+    @extend_schema(responses={200: dict})
+    def get(self, request: Request) -> APIResponse:
+        """Always 200."""
+        return APIResponse({"status": "alive"})
+
+
+class Readyz(APIView):
+    """A token can be made now."""
+
+    authentication_classes: list[Any] = []
+    permission_classes: list[Any] = []
+
+    @extend_schema(responses={200: dict, 503: dict})
+    def get(self, request: Request) -> APIResponse:
+        """200 when ready; else 503 with the state, the load's progress or its error."""
+        try:
+            card = host.engine().card
+        except ModelHostError as error:
+            return APIResponse(_waiting(str(error)), status=503, headers={"Retry-After": "5"})
+        return APIResponse({"status": "ready", "model": card.name, "revision": card.revision})
+
+
+def _waiting(reason: str) -> dict[str, Any]:
+    progress = host.progress
+    return {
+        "status": host.state,
+        "detail": reason,
+        "progress": {
+            "stage": progress.stage,
+            "done": progress.done,
+            "total": progress.total,
+            "unit": progress.unit,
+            "fraction": progress.fraction,
+        },
+    }

@@ -1,0 +1,119 @@
+"""The routes that the tutorial's clients know: new message, messages, sendMessage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import generics
+from rest_framework.exceptions import PermissionDenied, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response as APIResponse
+from rest_framework.views import APIView
+
+from chat import events, responses
+from chat.filters import ResponseFilter
+from chat.models import Response
+from chat.pagination import NewestFirst
+from chat.representations import AnswerSerializer, LoggedMessageSerializer
+from chat.requests import MessageSerializer, SendMessageSerializer
+from chat.responses import Question
+from chat.streams import sse_response
+from chat.views.asking import ask, deliver, own_conversation, validated
+
+EVENTS = OpenApiResponse(description="text/event-stream: pieces of text, then `done` or `error`")
+
+
+class NewMessage(APIView):
+    """Ask, and be answered in JSON or as a stream."""
+
+    @extend_schema(request=MessageSerializer, responses={200: AnswerSerializer})
+    def post(self, request: Request) -> APIResponse | StreamingHttpResponse:
+        """Start a response to `prompt`, after `history` or inside `conversation`."""
+        body = validated(MessageSerializer, request.data)
+        data = body.validated_data
+        question = Question(
+            content=data["prompt"],
+            surface="message",
+            conversation=own_conversation(request, data.get("conversation")),
+            history=data.get("history"),
+            wishes=body.wishes(),
+        )
+        return deliver(request, ask(request, question), stream=data["stream"])
+
+
+class Messages(generics.ListAPIView[Response]):
+    """The caller's prompts and responses, newest first."""
+
+    serializer_class = LoggedMessageSerializer
+    pagination_class = NewestFirst
+    filterset_class = ResponseFilter
+    queryset = Response.objects.none()
+
+    def get_queryset(self) -> Any:
+        """Own rows only."""
+        if getattr(self, "swagger_fake_view", False):
+            return self.queryset
+        known = {*ResponseFilter.base_filters, "cursor", "page_size"}
+        refuse_unknown(self.request.query_params, known)
+        rows = Response.objects.for_user(self.request.user).defer("token_ids")
+        return rows.select_related("prompt")
+
+
+class SendMessage(APIView):
+    """The stream for a browser's EventSource, which can only GET."""
+
+    @extend_schema(parameters=[SendMessageSerializer], responses={200: EVENTS, 204: None})
+    def get(self, request: Request) -> StreamingHttpResponse | HttpResponse:
+        """Start a response to `prompt`; with `Last-Event-ID` go on with one instead."""
+        refuse_foreign_pages(request)
+        if cursor := request.headers.get("Last-Event-ID"):
+            return self._resume(request, cursor)
+        query = validated(SendMessageSerializer, request.query_params.dict())
+        data = query.validated_data
+        question = Question(
+            content=data["prompt"],
+            surface="sendMessage",
+            conversation=own_conversation(request, data.get("conversation")),
+            wishes=query.wishes(),
+        )
+        return sse_response(events.stream(ask(request, question).live))
+
+    def _resume(self, request: Request, cursor: str) -> StreamingHttpResponse | HttpResponse:
+        # EventSource reconnects by itself: that must never start the work again.
+        parsed = events.parse_cursor(cursor)
+        response = parsed and responses.find(parsed[0], user=request.user)
+        if not parsed or not response:
+            raise Http404
+        if events.is_at_end(response, parsed[1]):
+            return HttpResponse(status=204)  # tells EventSource to stay away
+        return sse_response(events.stream(responses.resume(response), parsed[1]))
+
+
+def refuse_foreign_pages(request: Request) -> None:
+    """This GET starts work, so only our own pages and programs may send it.
+
+    Fetch Metadata (W3C) tells navigations and other sites apart; where a browser sends
+    none, Origin and Referer must be ours. Raises PermissionDenied.
+    """
+    headers = request.headers
+    if headers.get("Sec-Fetch-Mode") == "navigate":
+        raise PermissionDenied("This address is for EventSource, not for navigation.")
+    if headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        raise PermissionDenied("Other sites may not start a response here.")
+    if headers.get("Sec-Fetch-Dest", "empty") != "empty":
+        raise PermissionDenied("This address is for EventSource, not for embedding.")
+    for name in ("Origin", "Referer"):
+        source = headers.get(name)
+        if source and urlsplit(source).netloc != request.get_host():
+            raise PermissionDenied("Other sites may not start a response here.")
+
+
+def refuse_unknown(query: Mapping[str, Any], known: set[str]) -> None:
+    """A misspelt filter must not look like one that matches everything."""
+    unknown = [name for name in query if name not in known]
+    if unknown:
+        raise ValidationError({name: ["Unknown parameter."] for name in unknown})

@@ -1,0 +1,1 @@
+"""The composition root: settings, URLs, the ASGI application. Nothing imports it."""

@@ -1,0 +1,42 @@
+"""The ASGI application. Importing it begins to load the model, in a thread."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmsite.settings")
+django_application = get_asgi_application()
+
+# After Django is set up: these read its settings or its models.
+from channels.routing import ProtocolTypeRouter  # noqa: E402
+from django.conf import settings  # noqa: E402
+
+from chat.supervisor import supervisor  # noqa: E402
+from llmsite.limits import BodyGate  # noqa: E402
+from chat.model_spec import spec  # noqa: E402
+from modelhost.host import host  # noqa: E402
+
+
+def shut_down() -> None:
+    """Write what is unwritten, then end the engine: its thread would outlive the process."""
+    supervisor.stop()
+    host.unload()
+
+
+application = ProtocolTypeRouter(
+    {
+        "http": BodyGate(
+            django_application,
+            limit=settings.LLMSITE_MAX_BODY,
+            seconds=settings.LLMSITE_BODY_SECONDS,
+        )
+    }
+)
+
+atexit.register(shut_down)
+supervisor.start()
+host.start(spec(), terminal=sys.stderr.isatty())

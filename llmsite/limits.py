@@ -1,0 +1,100 @@
+"""A gate in front of Django: a body is counted before anybody reads or keeps it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from chat.errors import Code, Failure
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class BodyGate:
+    """ASGI middleware: 413 for a body above `limit` bytes, 408 for one that takes too long.
+
+    The body is held here, within the limit, and passed on whole, so that neither
+    authentication nor a view ever waits for a slow sender.
+    """
+
+    def __init__(self, application: Application, *, limit: int, seconds: float) -> None:
+        self._application = application
+        self._limit = limit
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        if _declared_length(scope) > self._limit:
+            await _refuse(scope, send, self._too_large())
+            return
+        try:
+            async with asyncio.timeout(self._seconds):
+                body = await self._read(receive)
+        except TimeoutError:
+            sentence = f"The body did not arrive within {self._seconds:g} seconds."
+            await _refuse(scope, send, Failure(408, Code.BODY_TIMEOUT, sentence))
+            return
+        if body is None:
+            return  # the client left
+        if len(body) > self._limit:
+            await _refuse(scope, send, self._too_large())
+            return
+        await self._application(scope, _replay(body, receive), send)
+
+    async def _read(self, receive: Receive) -> bytes | None:
+        """The whole body, or as much of it as shows that it is too large."""
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            chunks.append(message.get("body", b""))
+            size += len(chunks[-1])
+            if size > self._limit or not message.get("more_body", False):
+                return b"".join(chunks)
+
+    def _too_large(self) -> Failure:
+        sentence = f"The body is larger than {self._limit} bytes."
+        return Failure(413, Code.BODY_TOO_LARGE, sentence)
+
+
+def _declared_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length" and value.isdigit():
+            return int(value)
+    return 0
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body once and then whatever comes, which is the disconnect."""
+    pending = True
+
+    async def replay() -> Message:
+        nonlocal pending
+        if pending:
+            pending = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replay
+
+
+async def _refuse(scope: Scope, send: Send, failure: Failure) -> None:
+    path = scope["path"]
+    body = json.dumps(failure.body(path)).encode()
+    headers = [
+        (b"content-type", failure.content_type(path).encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": failure.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,193 @@
+"""Settings, all of them: defaults that run at once, the environment for the rest.
+
+Every variable is described in docs/configuration.md; a test says so.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import environ
+from django.core.management.utils import get_random_secret_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+# Where the service keeps its own files: the default database, the secret key.
+DATA_DIR = Path(env.str("LLMSITE_DATA", default=str(BASE_DIR / "var")))
+DATA_DIR.mkdir(parents=True, exist_ok=True)
+
+
+def kept_secret_key(file: Path) -> str:
+    """The key of this installation, made on the first start and readable by its owner only."""
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return file.read_text()
+    with os.fdopen(handle, "w") as stream:
+        stream.write(key := get_random_secret_key())
+    return key
+
+
+SECRET_KEY = env.str("SECRET_KEY", default="") or kept_secret_key(DATA_DIR / "secret_key")
+DEBUG = env.bool("DEBUG", default=False)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+
+# The model. See modelhost.types.ModelSpec.
+LLMSITE_MODEL = env.str("LLMSITE_MODEL", default="demo")
+LLMSITE_REVISION = env.str("LLMSITE_REVISION", default="") or None
+LLMSITE_DEVICE = env.str("LLMSITE_DEVICE", default="auto")
+LLMSITE_DTYPE = env.str("LLMSITE_DTYPE", default="auto")
+LLMSITE_CACHE = env.str("LLMSITE_CACHE", default="") or None
+LLMSITE_CACHE_TOKENS = env.int("LLMSITE_CACHE_TOKENS", default=0) or None
+LLMSITE_MAX_REQUESTS = env.int("LLMSITE_MAX_REQUESTS", default=256)
+# What is answered when a request does not say.
+LLMSITE_SYSTEM = env.str("LLMSITE_SYSTEM", default="")
+LLMSITE_TEMPERATURE = env.float("LLMSITE_TEMPERATURE", default=0.0)
+LLMSITE_TOP_P = env.float("LLMSITE_TOP_P", default=1.0)
+# Other names that /v1 accepts for the served model, for clients that cannot be changed.
+LLMSITE_MODEL_ALIASES = env.list("LLMSITE_MODEL_ALIASES", default=[])
+# The largest request body in bytes, and the seconds that a client may take to send it.
+LLMSITE_MAX_BODY = env.int("LLMSITE_MAX_BODY", default=1 << 20)
+LLMSITE_BODY_SECONDS = env.float("LLMSITE_BODY_SECONDS", default=30.0)
+
+INSTALLED_APPS = [
+    "daphne",
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "chat",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "llmsite.urls"
+ASGI_APPLICATION = "llmsite.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# SQLite as several writers need it: with Django's defaults 17 to 36 % of contended writes fail.
+SQLITE_OPTIONS = {
+    "transaction_mode": "IMMEDIATE",
+    "timeout": 20,
+    "init_command": (
+        "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA busy_timeout=20000;"
+        "PRAGMA foreign_keys=ON;"
+    ),
+}
+
+
+def database(url: str) -> dict[str, object]:
+    """Connection settings for a URL. Streams hold no connection, so none is kept open either."""
+    config: dict[str, object] = {**environ.Env.db_url_config(url), "CONN_MAX_AGE": 0}
+    if config["ENGINE"] == "django.db.backends.sqlite3":
+        config["OPTIONS"] = SQLITE_OPTIONS
+        # Tests use several threads, which an in-memory database would not share.
+        config["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
+    return config
+
+
+DATABASES = {
+    "default": database(
+        env.str("DATABASE_URL", default="") or f"sqlite:///{DATA_DIR / 'llmsite.sqlite3'}"
+    )
+}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
+
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "static/"
+WHITENOISE_USE_FINDERS = True  # straight from the packages: no collectstatic to forget
+WHITENOISE_MAX_AGE = 3600
+
+# The body gate in front of Django is the limit; Django must not refuse earlier in another shape.
+DATA_UPLOAD_MAX_MEMORY_SIZE = LLMSITE_MAX_BODY + 1
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+X_FRAME_OPTIONS = "DENY"
+SECURE_CONTENT_TYPE_NOSNIFF = True
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "chat.authentication.ApiKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PARSER_CLASSES": ["chat.parsers.StorableJSONParser"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "chat.negotiation.JSONUnlessStreaming",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "chat.errors.exception_handler",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+
+SPECTACULAR_SETTINGS = {
+    "TITLE": "llmsite",
+    "DESCRIPTION": "A locally hosted chat model as a Web API.",
+    "VERSION": "0.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+}
+
+UNFOLD = {
+    "SITE_TITLE": "llmsite",
+    "SITE_HEADER": "llmsite",
+    "SITE_SUBHEADER": "the record of every prompt and response",
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {
+        "chat": {"level": "INFO"},
+        "modelhost": {"level": "INFO"},
+        # One line for each refused request is the access log's business.
+        "django.request": {"level": "ERROR"},
+    },
+}

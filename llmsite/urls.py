@@ -1,0 +1,21 @@
+"""All routes: the API, its documentation, the admin."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+urlpatterns = [
+    path("admin", RedirectView.as_view(url="/admin/")),
+    path("admin/", admin.site.urls),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("", include("chat.urls")),
+]
+
+handler400 = "chat.errors.bad_request"
+handler403 = "chat.errors.permission_denied"
+handler404 = "chat.errors.not_found"
+handler500 = "chat.errors.server_error"

@@ -1,0 +1,112 @@
+"""What many tests share: rows, a scripted engine, a real server on a real socket."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from django.contrib.auth import get_user_model
+
+from chat.models import ApiKey
+from chat.supervisor import supervisor
+from modelhost.host import host
+from tests.fakes import ScriptedEngine
+from tests.web import ServerThread
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what touches the database, so that it can run on PostgreSQL as well."""
+    for item in items:
+        names = getattr(item, "fixturenames", [])
+        if {"db", "transactional_db", "server"} & set(names) or item.get_closest_marker("django_db"):
+            item.add_marker("database")
+
+
+@pytest.fixture
+def engine() -> Iterator[ScriptedEngine]:
+    """The process's model: says "Hello, world" to everything."""
+    scripted = ScriptedEngine()
+    yield from serving(scripted)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[ScriptedEngine], ScriptedEngine]]:
+    """Makes a given engine the process's model."""
+    made: list[ScriptedEngine] = []
+
+    def use(scripted: ScriptedEngine) -> ScriptedEngine:
+        made.append(scripted)
+        host.serve_with(scripted)  # type: ignore[arg-type]
+        return scripted
+
+    yield use
+    for scripted in made:
+        scripted.gate.set()
+    supervisor.stop()
+    host.unload()
+
+
+def serving(scripted: ScriptedEngine) -> Iterator[ScriptedEngine]:
+    """Serve with this engine, and leave nothing running."""
+    host.serve_with(scripted)  # type: ignore[arg-type]
+    yield scripted
+    scripted.gate.set()
+    supervisor.stop()
+    host.unload()
+
+
+@pytest.fixture(scope="session")
+def server_thread() -> Iterator[ServerThread]:
+    """daphne on a free port, in this process, for the whole run."""
+    thread = ServerThread()
+    thread.start()
+    yield thread
+
+
+@pytest.fixture
+def server(server_thread: ServerThread, transactional_db: None) -> ServerThread:
+    """The server over this test's database."""
+    return server_thread
+
+
+@pytest.fixture
+def user(transactional_db: None) -> Any:
+    """A person with an account."""
+    return get_user_model().objects.create_user("ada", password="a long enough secret")
+
+
+@pytest.fixture
+def key(user: Any) -> str:
+    """That person's API key."""
+    return ApiKey.issue(user=user)[1]
+
+
+@pytest.fixture
+def client_for(server: ServerThread) -> Iterator[Callable[[str | None], httpx.Client]]:
+    """HTTP clients that send a key, or none, over a real socket."""
+    clients: list[httpx.Client] = []
+
+    def make(secret: str | None) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        client = httpx.Client(base_url=server.address, headers=headers, timeout=20)
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def api(client_for: Callable[[str | None], httpx.Client], key: str) -> httpx.Client:
+    """A client that is ada."""
+    return client_for(key)
+
+
+@pytest.fixture
+def gate() -> threading.Event:
+    """Closed: pass it to a scripted engine to hold its answer back."""
+    return threading.Event()

@@ -1,0 +1,141 @@
+"""A scripted engine: the web side's view of a model, without one.
+
+Its vocabulary is Unicode: a token id is a code point, so every text renders and
+decodes to itself and tests can write ids as text.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from modelhost import prompts, sampling
+from modelhost.errors import Busy, NotReady, PromptTooLong
+from modelhost.text import ResponseDecoder
+from modelhost.ticket import Ticket
+from modelhost.types import FinishReason, ModelCard, Rendered, Sampling, Turn
+
+STOP = 0x110000  # one past the last code point: no text can hold it
+
+
+class ScriptFormat:
+    """Turns as text, one token a character."""
+
+    stop_ids = frozenset({STOP})
+
+    def encode(self, turns: Sequence[Turn]) -> list[int]:
+        return [ord(char) for turn in turns for char in f"{turn.role}: {turn.content}\n"]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return "".join(chr(token_id) for token_id in token_ids if token_id != STOP)
+
+
+class ScriptedEngine:
+    """Answers every prompt with `pieces`, each let out when `gate` allows.
+
+    gate: set it to let pieces flow; with a closed gate nothing comes, not even the end.
+    fail_at: index of the piece instead of which the engine dies.
+    """
+
+    def __init__(
+        self,
+        *pieces: str,
+        gate: threading.Event | None = None,
+        fail_at: int | None = None,
+        context_length: int = 4096,
+        max_requests: int = 256,
+    ) -> None:
+        self.pieces = pieces or ("Hello", ", ", "world")
+        self.gate = gate or _open_gate()
+        self.fail_at = fail_at
+        self.max_requests = max_requests
+        self.alive = True
+        self.card = ModelCard(
+            name="scripted-model",
+            revision="r1",
+            architecture="Scripted",
+            parameters=0,
+            dtype="float32",
+            device="cpu",
+            context_length=context_length,
+            vocabulary=STOP + 1,
+        )
+        self.prompts: list[list[int]] = []
+        self.samplings: list[Sampling] = []
+        self.tickets: list[Ticket] = []
+
+    @property
+    def active(self) -> int:
+        return sum(ticket.finish is None for ticket in self.tickets)
+
+    def render(self, turns: Sequence[Turn], *, max_tokens: int | None = None) -> Rendered:
+        return prompts.render(
+            ScriptFormat(), turns, context=self.card.context_length, max_tokens=max_tokens
+        )
+
+    def room(self, prompt_tokens: int) -> int:
+        return max(1, min(512, self.card.context_length - prompt_tokens))
+
+    def validate(self, token_ids: Sequence[int], choice: Sampling) -> None:
+        sampling.validate(choice, vocabulary=self.card.vocabulary)
+        if len(token_ids) + choice.max_tokens > self.card.context_length:
+            raise PromptTooLong("The prompt does not fit.")
+        if self.active >= self.max_requests:
+            raise Busy("Full.")
+        if not self.alive:
+            raise NotReady("Stopped.")
+
+    def submit(
+        self, token_ids: Sequence[int], choice: Sampling, *, resume: Sequence[int] = ()
+    ) -> Ticket:
+        self.validate(token_ids, choice)
+        self.prompts.append(list(token_ids))
+        self.samplings.append(choice)
+        ticket = Ticket(
+            uuid.uuid4().hex,
+            prompt_tokens=len(token_ids),
+            decoder=ResponseDecoder(ScriptFormat().decode, stops=choice.stop),
+            stop_ids=ScriptFormat.stop_ids,
+            resumed=resume,
+            on_cancel=lambda request_id: None,
+        )
+        self.tickets.append(ticket)
+        threading.Thread(target=self._play, args=(ticket, choice), daemon=True).start()
+        return ticket
+
+    def stop(self, **options: Any) -> None:
+        self.alive = False
+        self.gate.set()
+        for ticket in self.tickets:
+            ticket.end(FinishReason.ERROR, error="The server is stopping.")
+
+    def prompt_text(self, index: int = -1) -> str:
+        """What the model was shown, as text."""
+        return ScriptFormat().decode(self.prompts[index])
+
+    def _play(self, ticket: Ticket, choice: Sampling) -> None:
+        ids: list[int] = []
+        for index, piece in enumerate(self.pieces):
+            self.gate.wait()
+            if index == self.fail_at:
+                ticket.end(FinishReason.ERROR, error="The engine died.")
+                return
+            ids += [ord(char) for char in piece]
+            if len(ids) >= choice.max_tokens:
+                ticket.deliver(ids[: choice.max_tokens])
+                ticket.end(FinishReason.LENGTH)
+                return
+            if not ticket.deliver(ids):
+                ticket.end(FinishReason.STOP)
+                return
+        self.gate.wait()
+        ticket.deliver([*ids, STOP])
+        ticket.end(FinishReason.STOP)
+
+
+def _open_gate() -> threading.Event:
+    gate = threading.Event()
+    gate.set()
+    return gate

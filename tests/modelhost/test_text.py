@@ -1,0 +1,223 @@
+"""Incremental decoding and stop texts, on a tokenizer whose ids are bytes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelhost.checkpoints import locate
+from modelhost.progress import Progress
+from modelhost.text import REPLACEMENT, IncrementalDetokenizer, ResponseDecoder, StopMatcher
+from modelhost.types import ModelSpec
+
+SCRIPTS = [
+    "plain ascii, with  two spaces",
+    "你好，我是人工智能助手。很高兴见到你！",
+    "👩‍👩‍👧‍👦 family, 🏳️‍🌈 flag, 👍🏽 thumb",
+    "e\N{COMBINING ACUTE ACCENT}a\N{COMBINING DIAERESIS}\N{COMBINING MACRON} combining",
+    "नमस्ते दुनिया, क्षत्रिय",
+    "שלום עולם \N{RIGHT-TO-LEFT MARK}مرحبا بالعالم",
+    "lines\n\n\r\n\tindented\u2028separated\u0085next",
+    "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𐍈 \U0010fffd last plane",
+    "inside \N{REPLACEMENT CHARACTER} is meant",
+]
+
+
+def from_bytes(token_ids):
+    return bytes(token_ids).decode("utf-8", errors="replace")
+
+
+def streamed(decoder, token_ids):
+    return [decoder.feed([token_id]) for token_id in token_ids]
+
+
+@pytest.mark.parametrize("text", SCRIPTS)
+def test_streaming_gives_the_text_of_decoding_at_once(text):
+    decoder = ResponseDecoder(from_bytes)
+
+    deltas = streamed(decoder, text.encode())
+
+    assert "".join(deltas) + decoder.flush() == text
+
+
+@pytest.mark.parametrize("text", SCRIPTS)
+def test_cut_at_any_byte_only_the_unfinished_character_is_dropped(text):
+    data = text.encode()
+    for cut in range(len(data) + 1):
+        whole = data[:cut].decode("utf-8", errors="ignore")
+        decoder = ResponseDecoder(from_bytes)
+
+        out = "".join(streamed(decoder, data[:cut])) + decoder.flush()
+
+        # A replacement character that is meant cannot be told from an unfinished one at the end.
+        assert out == whole.rstrip(REPLACEMENT)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.text().filter(lambda text: REPLACEMENT not in text and "\0" not in text))
+def test_no_delta_of_valid_text_holds_a_replacement_character(text):
+    deltas = streamed(ResponseDecoder(from_bytes), text.encode())
+
+    assert not any(REPLACEMENT in delta for delta in deltas)
+    assert "".join(deltas) == text
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.binary(max_size=60), st.lists(st.integers(1, 4), min_size=1))
+def test_broken_bytes_come_out_as_when_decoded_at_once_however_they_arrive(data, steps):
+    decoder, out, position, at = IncrementalDetokenizer(from_bytes), "", 0, 0
+    while position < len(data):
+        out += decoder.feed(data[position : position + steps[at % len(steps)]])
+        position += steps[at % len(steps)]
+        at += 1
+
+    assert out == from_bytes(data).rstrip(REPLACEMENT)
+
+
+def test_a_space_that_a_tokenizer_drops_at_the_start_of_a_text_is_kept_within():
+    words = ["▁Paris", "▁is", "▁", "▁the", "capital", "▁."]
+
+    def sentencepiece(token_ids):
+        return "".join(words[token_id] for token_id in token_ids).replace("▁", " ")[1:]
+
+    decoder = IncrementalDetokenizer(sentencepiece)
+
+    assert "".join(streamed(decoder, range(len(words)))) == sentencepiece(range(len(words)))
+
+
+def test_each_step_decodes_a_short_window_only():
+    lengths = []
+
+    def decode(token_ids):
+        lengths.append(len(token_ids))
+        return from_bytes(token_ids)
+
+    streamed(IncrementalDetokenizer(decode), ("語" * 500).encode())
+
+    assert max(lengths) <= 8
+
+
+def test_a_nul_never_comes_out():
+    decoder = ResponseDecoder(from_bytes)
+
+    assert "".join(streamed(decoder, b"a\0\0b\0")) + decoder.flush() == "ab"
+
+
+def test_tokens_without_text_change_nothing():
+    decoder = ResponseDecoder(lambda token_ids: from_bytes([one for one in token_ids if one]))
+
+    deltas = [decoder.feed(ids) for ids in ([], [0], b"a", [0, 0], b"b", [0])]
+
+    assert deltas == ["", "", "a", "", "b", ""]
+
+
+@pytest.mark.model
+def test_the_demo_tokenizer_streams_every_script_as_it_decodes_it():
+    chat_format = locate(ModelSpec(), Progress()).chat_format()
+    for text in SCRIPTS[:-1]:
+        token_ids = chat_format.content_ids(text)
+        for cut in range(len(token_ids) + 1):
+            decoder = ResponseDecoder(chat_format.decode)
+            out = "".join(streamed(decoder, token_ids[:cut])) + decoder.flush()
+            assert out == chat_format.decode(token_ids[:cut]).rstrip(REPLACEMENT)
+        assert out == text
+
+
+# Stop texts
+
+
+def first_stop(text, stops):
+    """What is before the stop text that is complete first; of those, the one that began first."""
+    for end in range(len(text) + 1):
+        starts = [end - len(stop) for stop in stops if text[:end].endswith(stop)]
+        if starts:
+            return text[: min(starts)]
+    return text
+
+
+@settings(deadline=None, max_examples=400)
+@given(
+    st.text("ab", max_size=14),
+    st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+    st.lists(st.integers(1, 5), min_size=1),
+)
+def test_the_first_stop_text_cuts_however_the_text_comes_in_pieces(text, stops, steps):
+    matcher, out, position, at = StopMatcher(stops), "", 0, 0
+    while position < len(text):
+        out += matcher.feed(text[position : position + steps[at % len(steps)]])
+        position += steps[at % len(steps)]
+        at += 1
+    if not matcher.matched:
+        out += matcher.flush()
+
+    assert out == first_stop(text, stops)
+    assert matcher.matched == any(stop in text for stop in stops)
+
+
+@pytest.mark.parametrize("size", range(1, 10))
+def test_a_stop_text_is_found_over_any_number_of_pieces(size):
+    text = "beforeSTOPHEREafter"
+    matcher = StopMatcher(["STOPHERE"])
+
+    out = [matcher.feed(text[at : at + size]) for at in range(0, len(text), size)]
+
+    assert "".join(out) == "before"
+    assert matcher.matched
+
+
+def test_a_stop_text_may_be_the_very_first_text():
+    decoder = ResponseDecoder(from_bytes, stops=["END"])
+
+    assert streamed(decoder, b"ENDless") == [""] * 7
+    assert decoder.stopped
+    assert decoder.flush() == ""
+
+
+def test_a_stop_text_may_be_the_very_last_text():
+    decoder = ResponseDecoder(from_bytes, stops=["END"])
+
+    assert "".join(streamed(decoder, b"the END")) + decoder.flush() == "the "
+    assert decoder.stopped
+
+
+def test_a_stop_text_that_overlaps_itself_is_found():
+    decoder = ResponseDecoder(from_bytes, stops=["aab"])
+
+    assert "".join(streamed(decoder, b"aaaab!")) == "aa"
+
+
+def test_of_several_stop_texts_the_first_in_the_text_wins():
+    decoder = ResponseDecoder(from_bytes, stops=["later", "soon"])
+
+    assert "".join(streamed(decoder, b"as soon as later")) == "as "
+
+
+def test_the_beginning_of_a_stop_text_waits_until_it_is_decided():
+    decoder = ResponseDecoder(from_bytes, stops=["\n\nUser:"])
+
+    assert decoder.feed(b"Hi.\n") == "Hi."
+    assert decoder.feed(b"\nUs") == ""
+    assert decoder.feed(b"ually") == "\n\nUsually"
+
+
+def test_a_stop_text_that_only_began_is_text_after_all_at_the_end():
+    decoder = ResponseDecoder(from_bytes, stops=["###"])
+
+    assert decoder.feed(b"a ##") == "a "
+    assert decoder.flush() == "##"
+    assert not decoder.stopped
+
+
+def test_nothing_comes_after_a_stop_text():
+    decoder = ResponseDecoder(from_bytes, stops=["."])
+
+    assert decoder.feed(b"One. Two. ") == "One"
+    assert decoder.feed(b"Three") == ""
+    assert decoder.flush() == ""
+
+
+def test_a_stop_text_may_end_inside_a_cluster_of_emoji():
+    decoder = ResponseDecoder(from_bytes, stops=["👩"])
+
+    assert "".join(streamed(decoder, "ok 👩‍🔬".encode())) == "ok "

@@ -1,0 +1,74 @@
+"""A real server for tests, and a reader of event streams by the book."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+class ServerThread:
+    """daphne in a thread of this process, so that tests can hand it a scripted engine."""
+
+    def __init__(self) -> None:
+        self._listening = threading.Event()
+        self.address = ""
+
+    def start(self) -> None:
+        """Serve on a free port; returns when it listens."""
+        threading.Thread(target=self._run, daemon=True, name="daphne").start()
+        if not self._listening.wait(20):
+            raise RuntimeError("daphne did not start")
+
+    def _run(self) -> None:
+        from daphne.server import Server
+        from django.conf import settings
+        from django.core.asgi import get_asgi_application
+
+        from llmsite.limits import BodyGate
+
+        application = BodyGate(
+            get_asgi_application(),
+            limit=settings.LLMSITE_MAX_BODY,
+            seconds=settings.LLMSITE_BODY_SECONDS,
+        )
+
+        class Announced(Server):
+            def listen_success(thread, port: Any) -> None:  # noqa: N805
+                super().listen_success(port)
+                self.address = f"http://127.0.0.1:{port.getHost().port}"
+                self._listening.set()
+
+        Announced(
+            application, endpoints=["tcp:port=0:interface=127.0.0.1"], signal_handlers=False
+        ).run()
+
+
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event."""
+
+    name: str
+    data: Any
+    id: str
+
+
+def read_events(lines: Iterable[str]) -> Iterator[Event]:
+    """Parse an event stream (WHATWG HTML, 9.2.6), its data as JSON."""
+    name, data, last_id = "message", [], ""
+    for line in lines:
+        if not line:
+            if data:
+                yield Event(name, json.loads("\n".join(data)), last_id)
+            name, data = "message", []
+        elif not line.startswith(":"):
+            field, _, value = line.partition(":")
+            value = value.removeprefix(" ")
+            if field == "event":
+                name = value
+            elif field == "data":
+                data.append(value)
+            elif field == "id":
+                last_id = value
