@@ -26,8 +26,9 @@ class EstimatingPaginator(Paginator):
     """Counts big tables by the planner's estimate, so that the log opens at a million rows."""
 
     @cached_property
-    def count(self) -> int:  # type: ignore[override]
-        query = self.object_list.query  # type: ignore[union-attr]
+    def count(self) -> int:
+        rows: Any = self.object_list
+        query = rows.query
         if connection.vendor == "postgresql" and not query.where:
             with connection.cursor() as cursor:
                 cursor.execute(
@@ -85,7 +86,11 @@ class ResponseAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Response]:
         """Ids are long and only shown on the row's own page."""
         rows = super().get_queryset(request)
-        return rows.defer("token_ids") if request.resolver_match and not request.resolver_match.kwargs else rows
+        return (
+            rows.defer("token_ids")
+            if request.resolver_match and not request.resolver_match.kwargs
+            else rows
+        )
 
     @admin.display(description="prompt")
     def prompt_text(self, row: Response) -> str:
@@ -136,9 +141,7 @@ class ConversationAdmin(ReadOnlyAdmin):
             .order_by("-created_at")
             .first()
         )
-        rows = [
-            {"is_prompt": isinstance(item, Prompt), "row": item} for item in trail(newest)
-        ]
+        rows = [{"is_prompt": isinstance(item, Prompt), "row": item} for item in trail(newest)]
         return render_to_string("chat/transcript.html", {"rows": rows})
 
 

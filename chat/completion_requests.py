@@ -88,7 +88,7 @@ class MessageField(ClosedSerializer):
     audio = serializers.JSONField(required=False, allow_null=True)
     function_call = serializers.JSONField(required=False, allow_null=True)
 
-    def to_internal_value(self, data: Any) -> Turn:  # type: ignore[override]
+    def to_internal_value(self, data: Any) -> Turn:
         values = super().to_internal_value(data)
         for name in ("audio", "function_call"):
             if values.get(name) is not None:
@@ -168,7 +168,10 @@ def _refuse_unserved(data: Mapping[str, Any]) -> None:
     for name, neutral in NEUTRAL.items():
         value = data.get(name)
         # True == 1 in Python, and "n": true is not one answer.
-        taken = any(value == allowed and type(value) is not bool or value is allowed for allowed in neutral)
+        taken = any(
+            value == allowed and isinstance(value, bool) == isinstance(allowed, bool)
+            for allowed in neutral
+        )
         if value is not None and not taken:
             said = " or ".join(repr(allowed) for allowed in neutral) or "null"
             raise ValidationError({name: [f"Only {said} is served."]})

@@ -39,13 +39,13 @@ def terminal(response_id: UUID, outcome: Outcome, cursor: int) -> str:
     """The one event that ends a stream: `done` or `error`."""
     position = f"{response_id.hex}:{cursor}"
     if outcome.failed:
-        data = {
+        problem = {
             "message_id": response_id.hex,
             "code": Code.GENERATION_FAILED,
             "detail": outcome.error,
         }
-        return event(data, name="error", cursor=position)
-    data = {
+        return event(problem, name="error", cursor=position)
+    data: dict[str, Any] = {
         "message_id": response_id.hex,
         "finish_reason": outcome.finish_reason,
         "usage": usage(outcome.usage),

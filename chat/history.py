@@ -87,7 +87,7 @@ def trail(leaf: Response | None) -> list[Prompt | Response]:
     while at is not None:
         prompt = prompts[at.prompt_id]
         rows += [at, prompt]
-        at = responses.get(prompt.follows_id)
+        at = responses.get(prompt.follows_id) if prompt.follows_id else None
     return rows[::-1]
 
 
@@ -119,9 +119,7 @@ def place_after(conversation: Conversation) -> Place:
     )
 
 
-def place_of(
-    history: Sequence[Turn], *, user: Any, within: Conversation | None = None
-) -> Place:
+def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None = None) -> Place:
     """Where a resent history ends: behind the longest beginning of it that is already rows."""
     system, turns = _split_system(history)
     exchanges, rest = _exchanges(root_fingerprint(system), turns)
@@ -158,8 +156,8 @@ def store(place: Place, content: str, *, user: Any, surface: str) -> Prompt:
     now = timezone.now()
     conversation = place.conversation
     if conversation is None:
-        conversation = Conversation.objects.create(
-            user=user, title=shorten(content), system=persona(place.system), created_at=now
+        conversation = Conversation.objects.begin(
+            user=user, title=shorten(content), system=place.system
         )
     follows = place.follows
     for index, exchange in enumerate(place.missing):

@@ -20,7 +20,7 @@ def generate() -> str:
 
 
 def prefix(key: str) -> str:
-    """The part of a key that is stored in the clear; of anything else, something that no row has."""
+    """The part of a key that is stored in the clear and finds its row."""
     return key.removeprefix(MARK)[:PREFIX_LENGTH]
 
 

@@ -23,6 +23,18 @@ TITLE_LENGTH = 120
 KEY_USE_RESOLUTION = timedelta(minutes=1)
 
 
+class ConversationQuerySet(models.QuerySet["Conversation"]):
+    """Sets of conversations."""
+
+    def for_user(self, user: Any) -> Self:
+        """The only way from a request to rows: what is not in here does not exist for the user."""
+        return self.filter(user=user)
+
+    def begin(self, *, user: Any, title: str, system: str) -> Conversation:
+        """A new conversation; without a persona of its own it keeps the installation's."""
+        return self.create(user=user, title=title, system=system or settings.LLMSITE_SYSTEM)
+
+
 class Conversation(models.Model):
     """A tree of prompts and responses that belongs to one user.
 
@@ -36,6 +48,8 @@ class Conversation(models.Model):
     title = models.CharField(max_length=TITLE_LENGTH, blank=True)
     system = models.TextField(blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = ConversationQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]

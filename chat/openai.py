@@ -20,9 +20,7 @@ PING = ": ping\n"  # one newline: with two, the official client reads an empty e
 DONE = "data: [DONE]\n\n"
 
 
-def completion(
-    live: LiveResponse, outcome: Outcome, *, model: str, created: int
-) -> dict[str, Any]:
+def completion(live: LiveResponse, outcome: Outcome, *, model: str, created: int) -> dict[str, Any]:
     """A complete answer."""
     return {
         "id": completion_id(live.id),
@@ -55,9 +53,7 @@ def finish_reason(outcome: Outcome) -> str:
 class ChunkWriter:
     """The chunks of one streamed completion."""
 
-    def __init__(
-        self, response_id: UUID, *, model: str, created: int, include_usage: bool
-    ) -> None:
+    def __init__(self, response_id: UUID, *, model: str, created: int, include_usage: bool) -> None:
         self._head = {
             "id": completion_id(response_id),
             "object": "chat.completion.chunk",

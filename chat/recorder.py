@@ -29,7 +29,7 @@ from modelhost.types import Finish, FinishReason, Piece, Role, Turn, Usage
 
 logger = logging.getLogger(__name__)
 
-LEASE = timedelta(seconds=30)
+LEASE = timedelta(seconds=8)
 
 STATUS_OF = {
     FinishReason.STOP: Response.Status.DONE,

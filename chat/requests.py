@@ -19,7 +19,7 @@ from chat.fields import (
 from chat.responses import Wishes
 from modelhost.types import Role, Turn
 
-SEED = {"min_value": -(1 << 63), "max_value": (1 << 63) - 1}
+SEED: dict[str, Any] = {"min_value": -(1 << 63), "max_value": (1 << 63) - 1}
 INT32 = (1 << 31) - 1
 
 
@@ -30,7 +30,7 @@ class TurnSerializer(ClosedSerializer):
     content = TextField(allow_blank=True)
     metadata = TextField(allow_blank=True, required=False, default="")
 
-    def to_internal_value(self, data: Any) -> Turn:  # type: ignore[override]
+    def to_internal_value(self, data: Any) -> Turn:
         return Turn(**super().to_internal_value(data))
 
 

@@ -94,12 +94,10 @@ def ask(question: Question, *, user: Any, api_key: ApiKey | None = None) -> Acce
     engine = host.engine()
     place = _place(question, user)
     steps = history.steps(place, question.content)
-    rendered = engine.render(
-        [step.turn for step in steps], max_tokens=question.wishes.max_tokens
-    )
+    rendered = engine.render([step.turn for step in steps], max_tokens=question.wishes.max_tokens)
     sampling = question.wishes.decide(room=engine.room(len(rendered.token_ids)))
     engine.validate(rendered.token_ids, sampling)
-    omitted = [steps[index].row_id for index in rendered.omitted if steps[index].row_id]
+    omitted = [row_id for index in rendered.omitted if (row_id := steps[index].row_id)]
     with transaction.atomic(durable=True):
         if question.history is None and question.conversation is not None:
             _refuse_while_answering(question.conversation)
@@ -227,5 +225,3 @@ def _settle_unstarted(response: Response, sentence: str) -> None:
 
 def _or(value: float | None, default: float) -> float:
     return default if value is None else value
-
-

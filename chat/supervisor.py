@@ -29,7 +29,7 @@ from modelhost.types import Usage
 logger = logging.getLogger(__name__)
 
 COMMIT_EVERY = 0.25  # seconds: at most so much text is lost by a crash
-REAP_EVERY = 15.0  # seconds between looks for responses whose process is gone
+REAP_EVERY = 2.0  # seconds between looks for responses whose process is gone
 
 
 class Supervisor:

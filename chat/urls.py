@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from django.urls import path, re_path
+from uuid import UUID
+
+from django.urls import path, re_path, register_converter
+from django.urls.converters import UUIDConverter
 
 from chat.views import completions, conversations, health, messages, page
+
+
+class AnyUUIDConverter(UUIDConverter):
+    """A UUID with or without dashes: a `message_id` is 32 hex digits."""
+
+    regex = r"[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}"
+
+    def to_python(self, value: str) -> UUID:
+        return UUID(hex=value)
+
+
+register_converter(AnyUUIDConverter, "id")
 
 urlpatterns = [
     path("", page.ChatPage.as_view(), name="page"),
@@ -17,14 +32,12 @@ urlpatterns = [
     path("v1/models/<path:name>", completions.ModelDetail.as_view(), name="model"),
     path("api/conversations/", conversations.Conversations.as_view(), name="conversations"),
     path(
-        "api/conversations/<uuid:pk>/",
+        "api/conversations/<id:pk>/",
         conversations.ConversationDetail.as_view(),
         name="conversation",
     ),
-    path(
-        "api/conversations/<uuid:pk>/prompts/", conversations.Prompts.as_view(), name="prompts"
-    ),
-    path("api/responses/<uuid:pk>/", conversations.ResponseDetail.as_view(), name="response"),
+    path("api/conversations/<id:pk>/prompts/", conversations.Prompts.as_view(), name="prompts"),
+    path("api/responses/<id:pk>/", conversations.ResponseDetail.as_view(), name="response"),
     path("healthz", health.Healthz.as_view(), name="healthz"),
     path("readyz", health.Readyz.as_view(), name="readyz"),
 ]

@@ -15,9 +15,9 @@ django_application = get_asgi_application()
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 
+from chat.model_spec import spec  # noqa: E402
 from chat.supervisor import supervisor  # noqa: E402
 from llmsite.limits import BodyGate  # noqa: E402
-from chat.model_spec import spec  # noqa: E402
 from modelhost.host import host  # noqa: E402
 
 

@@ -9,6 +9,7 @@ ticket, and a restart when its thread dies.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import queue
 import threading
@@ -65,18 +66,21 @@ class Engine:
     def start(self) -> None:
         """Begin to serve."""
         # The manager's thread inherits being a daemon from the thread that starts it. If it
-        # were none, a process that forgot to stop the engine would never end.
+        # were none, a process that forgot to stop the engine would never end. Being one, it
+        # must be stopped before the interpreter goes, or torch aborts under it.
+        atexit.register(self.stop)
         starter = threading.Thread(target=self._manager.start, daemon=True)
         starter.start()
         starter.join()
         self._dispatcher.start()
 
     def stop(self, *, timeout: float = 5.0) -> None:
-        """End the engine's thread and every ticket; a process that exits must call this."""
+        """End the engine's thread and every ticket; at the latest the process's end calls this."""
         with self._restarting:  # or the dispatcher could start the thread again behind us
             if self._stopping.is_set():
                 return
             self._stopping.set()
+        atexit.unregister(self.stop)
         self._manager.stop(block=True, timeout=timeout, hard_stop=True)
         self._fail_all("The server is stopping.")
 

@@ -20,9 +20,15 @@ from tests.web import ServerThread
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what touches the database, so that it can run on PostgreSQL as well."""
     for item in items:
-        names = getattr(item, "fixturenames", [])
-        if {"db", "transactional_db", "server"} & set(names) or item.get_closest_marker("django_db"):
+        names = set(getattr(item, "fixturenames", []))
+        if names & {"db", "transactional_db"} or item.get_closest_marker("django_db"):
             item.add_marker("database")
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(settings: Any) -> None:
+    """Hashing a password well takes longer than most tests."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture
@@ -59,11 +65,11 @@ def serving(scripted: ScriptedEngine) -> Iterator[ScriptedEngine]:
 
 
 @pytest.fixture(scope="session")
-def server_thread() -> Iterator[ServerThread]:
+def server_thread() -> ServerThread:
     """daphne on a free port, in this process, for the whole run."""
     thread = ServerThread()
     thread.start()
-    yield thread
+    return thread
 
 
 @pytest.fixture
@@ -104,6 +110,18 @@ def client_for(server: ServerThread) -> Iterator[Callable[[str | None], httpx.Cl
 def api(client_for: Callable[[str | None], httpx.Client], key: str) -> httpx.Client:
     """A client that is ada."""
     return client_for(key)
+
+
+@pytest.fixture
+def other(transactional_db: None) -> Any:
+    """Somebody else."""
+    return get_user_model().objects.create_user("bob", password="another long secret")
+
+
+@pytest.fixture
+def other_api(client_for: Callable[[str | None], httpx.Client], other: Any) -> httpx.Client:
+    """A client that is bob."""
+    return client_for(ApiKey.issue(user=other)[1])
 
 
 @pytest.fixture

@@ -20,6 +20,28 @@ from modelhost.types import FinishReason, ModelCard, Rendered, Sampling, Turn
 STOP = 0x110000  # one past the last code point: no text can hold it
 
 
+class Turnstile:
+    """A gate that lets single pieces through: `admit(2)`, and two pass."""
+
+    def __init__(self) -> None:
+        self._permits = threading.Semaphore(0)
+        self._open = False
+
+    def admit(self, count: int = 1) -> None:
+        self._permits.release(count)
+
+    def set(self) -> None:
+        """Open it for good."""
+        self._open = True
+        self._permits.release(1)
+
+    def wait(self) -> None:
+        if not self._open:
+            self._permits.acquire()
+            if self._open:
+                self._permits.release(1)  # whoever waits behind us may pass as well
+
+
 class ScriptFormat:
     """Turns as text, one token a character."""
 
@@ -36,13 +58,14 @@ class ScriptedEngine:
     """Answers every prompt with `pieces`, each let out when `gate` allows.
 
     gate: set it to let pieces flow; with a closed gate nothing comes, not even the end.
+    A Turnstile lets them through one by one.
     fail_at: index of the piece instead of which the engine dies.
     """
 
     def __init__(
         self,
         *pieces: str,
-        gate: threading.Event | None = None,
+        gate: threading.Event | Turnstile | None = None,
         fail_at: int | None = None,
         context_length: int = 4096,
         max_requests: int = 256,

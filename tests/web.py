@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import httpx
+
+Found = TypeVar("Found")
 
 
 class ServerThread:
@@ -72,3 +77,24 @@ def read_events(lines: Iterable[str]) -> Iterator[Event]:
                 data.append(value)
             elif field == "id":
                 last_id = value
+
+
+def stream(client: httpx.Client, method: str, path: str, **options: Any) -> list[Event]:
+    """All events of a stream, read to its end."""
+    with client.stream(method, path, **options) as response:
+        assert response.status_code == 200, response.read()
+        return list(read_events(response.iter_lines()))
+
+
+def text_of(events: Iterable[Event]) -> str:
+    """What the pieces of a stream say together."""
+    return "".join(event.data["text"] for event in events if event.name == "message")
+
+
+def eventually(look: Callable[[], Found], *, seconds: float = 10.0) -> Found:
+    """What `look` finds as soon as it finds something, for what no event announces."""
+    pause, deadline = threading.Event(), time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"{look} found nothing in {seconds} seconds"
+        pause.wait(0.01)
+    return found

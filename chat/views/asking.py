@@ -26,7 +26,7 @@ def own_conversation(request: Request, conversation_id: UUID | None) -> Conversa
     """The caller's conversation with this id. Raises Http404 for anybody else's."""
     if conversation_id is None:
         return None
-    row = Conversation.objects.filter(user=request.user, pk=conversation_id).first()
+    row = Conversation.objects.for_user(request.user).filter(pk=conversation_id).first()
     if row is None:
         raise Http404
     return row

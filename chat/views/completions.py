@@ -58,7 +58,7 @@ class ChatCompletions(APIView):
 class Models(APIView):
     """`GET /v1/models`."""
 
-    @extend_schema(responses={200: dict})
+    @extend_schema(operation_id="v1_models_list", responses={200: dict})
     def get(self, request: Request) -> APIResponse:
         """The one model served here."""
         card = host.engine().card

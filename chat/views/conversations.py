@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.http import StreamingHttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics, mixins
@@ -36,7 +35,7 @@ class OwnConversations(generics.GenericAPIView[Conversation]):
         """Own rows only."""
         if getattr(self, "swagger_fake_view", False):
             return self.queryset
-        return Conversation.objects.filter(user=self.request.user)
+        return Conversation.objects.for_user(self.request.user)
 
 
 class Conversations(mixins.ListModelMixin, OwnConversations):
@@ -50,10 +49,8 @@ class Conversations(mixins.ListModelMixin, OwnConversations):
     def post(self, request: Request) -> APIResponse:
         """An empty conversation; `system` is its persona."""
         data = validated(ConversationSerializer, request.data).validated_data
-        row = Conversation.objects.create(
-            user=request.user,
-            title=data.get("title", ""),
-            system=data.get("system", settings.LLMSITE_SYSTEM),
+        row = Conversation.objects.begin(
+            user=request.user, title=data.get("title", ""), system=data.get("system", "")
         )
         return APIResponse(ConversationRowSerializer(row).data, status=201)
 

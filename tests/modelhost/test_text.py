@@ -187,6 +187,15 @@ def test_a_stop_text_that_overlaps_itself_is_found():
     assert "".join(streamed(decoder, b"aaaab!")) == "aa"
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_of_stop_texts_within_each_other_the_one_complete_first_cuts(size):
+    matcher = StopMatcher(["abcd", "bc"])
+
+    out = [matcher.feed("xabcd"[at : at + size]) for at in range(0, 5, size)]
+
+    assert "".join(out) == "xa"
+
+
 def test_of_several_stop_texts_the_first_in_the_text_wins():
     decoder = ResponseDecoder(from_bytes, stops=["later", "soon"])
 

@@ -1,0 +1,50 @@
+# make run     install if needed, prepare the database, start the server
+# make test    everything that must hold: format, lint, types, contracts, migrations, tests
+# make figures measure what docs/figures.md reports
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+.PHONY: setup run test lint figures clean
+
+setup: $(VENV)/.installed
+
+run: setup
+	@$(BIN)/python manage.py serve
+
+$(VENV)/.installed: requirements.txt requirements-demo.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "llmsite needs Python 3.11 or newer; set PYTHON=python3.x")'
+	@echo "Installing into $(VENV); torch is large, so the first time takes minutes."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install $$(grep -o '^torch==[0-9.]*' requirements.txt)
+	@$(PIP) install -r requirements.txt
+	@$(PIP) install --no-deps -r requirements-demo.txt
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
+	@$(PIP) install -r requirements-dev.txt
+	@touch $@
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	$(BIN)/python manage.py check
+
+# The last line is pytest's own. With TEST_DATABASE_URL the database tests run there first.
+test: lint
+	@if [ -n "$$TEST_DATABASE_URL" ]; then \
+		echo "Database tests on $${TEST_DATABASE_URL%%:*}"; \
+		DATABASE_URL="$$TEST_DATABASE_URL" $(BIN)/python -m pytest -q -m database; \
+	fi
+	$(BIN)/python -m pytest -q
+
+figures: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.figures
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

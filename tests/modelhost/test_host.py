@@ -1,0 +1,277 @@
+"""The host: one load however many ask, states that can be read, failures as sentences."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from modelhost.errors import LoadFailed, NotReady
+from modelhost.host import Host, HostState, host
+from modelhost.types import ModelSpec
+
+SPEC = ModelSpec(model="a-model")
+
+
+class FakeEngine:
+    """Says whether it lives and counts its stops."""
+
+    def __init__(self):
+        self.alive = True
+        self.stops = 0
+
+    def stop(self):
+        self.alive = False
+        self.stops += 1
+
+
+class FakeLoader:
+    """Loads when it is told to; keeps what it was asked for and what it made."""
+
+    def __init__(self, error=None):
+        self.specs, self.engines = [], []
+        self.error = error
+        self.running = self.most_running = 0
+        self.begun, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, spec, progress):
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        self.specs.append(spec)
+        progress.begin("Loading weights", total=10, unit="tensor")
+        progress.advance(4)
+        self.begun.release()
+        assert self.go_on.acquire(timeout=10)
+        self.running -= 1
+        if self.error:
+            raise self.error
+        self.engines.append(FakeEngine())
+        return self.engines[-1]
+
+    def wait_begun(self):
+        assert self.begun.acquire(timeout=10)
+
+
+def loaded(loader, spec=SPEC):
+    """A host that has loaded."""
+    a_host = Host(loader)
+    a_host.start(spec)
+    loader.go_on.release()
+    a_host.wait(10)
+    return a_host
+
+
+def test_a_new_host_is_idle_and_has_no_engine():
+    a_host = Host(FakeLoader())
+
+    assert a_host.state is HostState.IDLE
+    for ask in (a_host.engine, a_host.wait):
+        with pytest.raises(NotReady, match="No model has been loaded"):
+            ask()
+
+
+def test_many_that_start_at_once_share_one_load():
+    loader = FakeLoader()
+    a_host = Host(loader)
+    together = threading.Barrier(20)
+    engines = []
+
+    def ask():
+        together.wait()
+        a_host.start(SPEC)
+        engines.append(a_host.wait(10))
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    loader.wait_begun()
+    loader.go_on.release()
+    for thread in threads:
+        thread.join()
+
+    assert loader.specs == [SPEC]
+    assert engines == [a_host.engine()] * 20
+
+
+def test_its_progress_can_be_read_while_it_loads():
+    loader = FakeLoader()
+    a_host = Host(loader)
+    a_host.start(SPEC)
+    loader.wait_begun()
+
+    assert a_host.state is HostState.LOADING
+    assert a_host.progress.stage == "Loading weights"
+    assert a_host.progress.fraction == 0.4
+    with pytest.raises(NotReady, match="still loading"):
+        a_host.engine()
+    with pytest.raises(NotReady, match="still loading"):
+        a_host.wait(0)
+    loader.go_on.release()
+    assert a_host.wait(10)
+
+
+def test_a_loaded_host_is_ready_and_does_not_load_again():
+    loader = FakeLoader()
+    a_host = loaded(loader)
+
+    a_host.start(SPEC)
+
+    assert a_host.state is HostState.READY
+    assert a_host.engine() is loader.engines[0]
+    assert len(loader.specs) == 1
+
+
+def test_an_engine_that_died_for_good_is_not_handed_out():
+    a_host = loaded(FakeLoader())
+    a_host.engine().alive = False
+
+    with pytest.raises(NotReady, match="not running"):
+        a_host.engine()
+
+
+def test_a_failure_is_kept_as_its_sentence():
+    loader = FakeLoader(LoadFailed("There is no folder x. Name one."))
+    a_host = Host(loader)
+    a_host.start(SPEC)
+    loader.go_on.release()
+
+    with pytest.raises(LoadFailed, match="There is no folder x"):
+        a_host.wait(10)
+    assert a_host.state is HostState.FAILED
+    assert a_host.error == "There is no folder x. Name one."
+    with pytest.raises(LoadFailed):
+        a_host.engine()
+
+
+def test_an_error_that_nobody_foresaw_is_a_sentence_too():
+    loader = FakeLoader(ZeroDivisionError("secret detail"))
+    a_host = Host(loader)
+    a_host.start(SPEC)
+    loader.go_on.release()
+
+    with pytest.raises(LoadFailed, match=r"a-model could not be loaded \(ZeroDivisionError\)"):
+        a_host.wait(10)
+    assert "secret" not in a_host.error
+
+
+def test_after_a_failure_it_can_load_again():
+    loader = FakeLoader(LoadFailed("No."))
+    a_host = Host(loader)
+    a_host.start(SPEC)
+    loader.go_on.release()
+    with pytest.raises(LoadFailed):
+        a_host.wait(10)
+
+    loader.error = None
+    a_host.start(SPEC)
+    loader.go_on.release()
+
+    assert a_host.wait(10) is loader.engines[0]
+    assert a_host.error == ""
+
+
+def test_unloading_stops_the_engine_and_makes_it_idle():
+    loader = FakeLoader()
+    a_host = loaded(loader)
+
+    a_host.unload()
+    a_host.unload()  # twice is once
+
+    assert a_host.state is HostState.IDLE
+    assert loader.engines[0].stops == 1
+    with pytest.raises(NotReady):
+        a_host.engine()
+
+
+def test_what_was_unloaded_can_be_loaded_again():
+    loader = FakeLoader()
+    a_host = loaded(loader)
+    a_host.unload()
+
+    a_host.start(SPEC)
+    loader.go_on.release()
+
+    assert a_host.wait(10) is loader.engines[1]
+
+
+def test_reloading_replaces_the_model():
+    loader = FakeLoader()
+    a_host = loaded(loader)
+
+    a_host.reload(ModelSpec(model="another"))
+    loader.go_on.release()
+
+    assert a_host.wait(10) is loader.engines[1]
+    assert [spec.model for spec in loader.specs] == ["a-model", "another"]
+    assert loader.engines[0].stops == 1
+
+
+def test_a_load_that_was_given_up_is_thrown_away_when_it_comes():
+    loader = FakeLoader()
+    a_host = Host(loader)
+    a_host.start(SPEC)
+    loader.wait_begun()
+    waiting = threading.Thread(target=pytest.raises, args=(NotReady, a_host.wait))
+    waiting.start()
+
+    a_host.unload()
+
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert a_host.state is HostState.IDLE
+    loader.go_on.release()
+    a_host.start(SPEC)  # waits for its turn, so the first load is over when this one begins
+    loader.go_on.release()
+    assert a_host.wait(10) is loader.engines[1]
+    assert loader.engines[0].stops == 1
+
+
+def test_reloading_during_a_load_ends_with_the_new_model_and_never_loads_two_at_once():
+    loader = FakeLoader()
+    a_host = Host(loader)
+    a_host.start(SPEC)
+    loader.wait_begun()
+
+    a_host.reload(ModelSpec(model="another"))
+    assert a_host.state is HostState.LOADING
+    loader.go_on.release()
+    loader.go_on.release()
+
+    assert a_host.wait(10) is loader.engines[1]
+    assert loader.specs[1].model == "another"
+    assert loader.most_running == 1
+    assert loader.engines[0].stops == 1
+
+
+def test_the_failure_of_a_load_that_was_given_up_is_nobodys():
+    loader = FakeLoader(LoadFailed("No."))
+    a_host = Host(loader)
+    a_host.start(SPEC)
+    loader.wait_begun()
+    a_host.reload(ModelSpec(model="another"))
+
+    loader.go_on.release()
+    loader.wait_begun()  # the second has begun: the first is over
+    loader.error = None
+    loader.go_on.release()
+
+    assert a_host.wait(10).alive
+    assert a_host.error == ""
+
+
+def test_the_process_has_one_host():
+    assert isinstance(host, Host)
+    assert host.state is HostState.IDLE
+
+
+def test_importing_what_the_web_process_imports_brings_in_no_torch():
+    code = (
+        "import sys, modelhost.host, modelhost.types, modelhost.errors;"
+        "print({'torch', 'transformers', 'django'} & set(sys.modules))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,282 @@
+"""Tickets: what a producer's thread puts in comes out on the consumer's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from modelhost.text import ResponseDecoder
+from modelhost.ticket import Ticket
+from modelhost.types import FinishReason, Piece, Usage
+
+STOP_ID = 4  # ids are bytes here; this one ends an answer
+
+
+def make_ticket(*, stops=(), resumed=(), on_cancel=lambda request_id: None):
+    return Ticket(
+        "r1",
+        prompt_tokens=7,
+        decoder=ResponseDecoder(lambda ids: bytes(ids).decode("utf-8", "replace"), stops=stops),
+        stop_ids=frozenset({STOP_ID}),
+        resumed=resumed,
+        on_cancel=on_cancel,
+    )
+
+
+async def read(ticket):
+    async with asyncio.timeout(10):
+        return [piece async for piece in ticket]
+
+
+async def test_pieces_that_came_before_the_consumer_are_kept_for_it():
+    ticket = make_ticket()
+    ticket.deliver(b"Hel")
+    ticket.deliver(b"Hello")
+    ticket.end(FinishReason.LENGTH)
+
+    assert await read(ticket) == [Piece("Hel", tuple(b"Hel")), Piece("lo", tuple(b"lo"))]
+
+
+async def test_pieces_reach_a_consumer_that_waits():
+    ticket = make_ticket()
+    reading = asyncio.create_task(read(ticket))
+    await asyncio.sleep(0)  # let it begin to wait
+
+    producer = threading.Thread(
+        target=lambda: (ticket.deliver(b"a"), ticket.deliver(b"ab"), ticket.end(FinishReason.STOP))
+    )
+    producer.start()
+
+    assert "".join(piece.text for piece in await reading) == "ab"
+    producer.join()
+
+
+async def test_a_second_reader_goes_on_where_the_first_left_off():
+    ticket = make_ticket()
+    ticket.deliver(b"a")
+    async for piece in ticket:
+        assert piece.text == "a"
+        break
+    ticket.deliver(b"ab")
+    ticket.end(FinishReason.STOP)
+
+    assert [piece.text for piece in await read(ticket)] == ["b"]
+
+
+async def test_an_ended_ticket_that_is_empty_reads_as_nothing():
+    ticket = make_ticket()
+    ticket.end(FinishReason.ERROR, error="It broke.")
+
+    assert await read(ticket) == []
+    assert ticket.finish.error == "It broke."
+
+
+def test_the_same_ids_again_are_no_new_piece():
+    ticket = make_ticket()
+    ticket.deliver(b"ab")
+
+    assert ticket.deliver(b"ab")
+    assert ticket.deliver(b"a")
+    ticket.end(FinishReason.STOP)
+
+    assert asyncio.run(read(ticket)) == [Piece("ab", tuple(b"ab"))]
+
+
+def test_the_id_that_ends_the_answer_is_counted_but_not_shown():
+    ticket = make_ticket()
+    ticket.deliver([*b"Hi", STOP_ID])
+    ticket.end(FinishReason.STOP)
+
+    assert asyncio.run(read(ticket)) == [Piece("Hi", (*b"Hi", STOP_ID))]
+    assert ticket.finish.usage == Usage(prompt_tokens=7, completion_tokens=3)
+    assert ticket.finish.usage.total_tokens == 10
+
+
+def test_ids_whose_text_is_held_back_are_delivered_at_once():
+    ticket = make_ticket()
+    for length in range(1, 4):
+        ticket.deliver("你".encode()[:length])
+    ticket.end(FinishReason.LENGTH)
+
+    assert asyncio.run(read(ticket)) == [
+        Piece("", (0xE4,)),
+        Piece("", (0xBD,)),
+        Piece("你", (0xA0,)),
+    ]
+
+
+def test_held_back_text_comes_with_the_end():
+    ticket = make_ticket(stops=["###"])
+    ticket.deliver(b"a#")
+    ticket.end(FinishReason.LENGTH)
+
+    assert asyncio.run(read(ticket)) == [Piece("a", tuple(b"a#")), Piece("#", ())]
+
+
+def test_a_stop_text_tells_the_producer_to_stop():
+    ticket = make_ticket(stops=["##"])
+
+    assert ticket.deliver(b"a#")
+    assert not ticket.deliver(b"a##b")
+    ticket.end(FinishReason.STOP)
+
+    assert "".join(piece.text for piece in asyncio.run(read(ticket))) == "a"
+    assert ticket.finish.usage.completion_tokens == 4
+
+
+def test_a_resumed_answer_counts_and_continues_what_there_was():
+    ticket = make_ticket(resumed=[*b"caf", 0xC3])
+    ticket.deliver([0xA9, *b"!"])
+    ticket.end(FinishReason.STOP)
+
+    assert asyncio.run(read(ticket)) == [Piece("é!", (0xA9, *b"!"))]
+    assert ticket.finish.usage == Usage(7, 6)
+
+
+def test_a_resumed_answer_does_not_show_the_id_that_had_ended_it():
+    ticket = make_ticket(stops=["\x04\x04"], resumed=[*b"done", STOP_ID])
+    ticket.end(FinishReason.STOP)
+
+    assert asyncio.run(read(ticket)) == []
+
+
+# Ends
+
+
+def test_cancelling_settles_the_finish_and_tells_the_engine_once():
+    told = []
+    ticket = make_ticket(on_cancel=told.append)
+    ticket.deliver(b"a")
+
+    ticket.cancel()
+    ticket.cancel()
+
+    assert told == ["r1"]
+    assert ticket.finish.reason is FinishReason.CANCELLED
+    assert ticket.finish.usage.completion_tokens == 1
+
+
+def test_cancelling_what_has_ended_changes_nothing():
+    told = []
+    ticket = make_ticket(on_cancel=told.append)
+    ticket.end(FinishReason.LENGTH)
+
+    ticket.cancel()
+
+    assert told == []
+    assert ticket.finish.reason is FinishReason.LENGTH
+
+
+def test_what_comes_after_the_end_is_dropped():
+    ticket = make_ticket()
+    ticket.deliver(b"a")
+    ticket.cancel()
+
+    assert not ticket.deliver(b"abc")
+    assert not ticket.end(FinishReason.STOP)
+    assert asyncio.run(read(ticket)) == [Piece("a", tuple(b"a"))]
+    assert ticket.finish.reason is FinishReason.CANCELLED
+
+
+def test_the_end_can_be_waited_for_by_a_thread():
+    ticket = make_ticket()
+    assert not ticket.wait(0)
+
+    threading.Thread(target=ticket.cancel).start()
+
+    assert ticket.wait(10)
+
+
+async def test_cancelling_from_another_thread_wakes_the_consumer():
+    ticket = make_ticket()
+    reading = asyncio.create_task(read(ticket))
+    await asyncio.sleep(0)
+
+    threading.Thread(target=ticket.cancel).start()
+
+    assert await reading == []
+
+
+def test_a_consumer_whose_loop_is_gone_does_not_disturb_the_producer():
+    ticket = make_ticket()
+
+    async def leave():
+        reading = asyncio.create_task(read(ticket))
+        await asyncio.sleep(0)
+        reading.cancel()
+
+    asyncio.run(leave())
+
+    assert ticket.deliver(b"ab")
+    assert ticket.end(FinishReason.STOP)
+    assert asyncio.run(read(ticket)) == [Piece("ab", tuple(b"ab"))]
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_of_many_threads_that_end_a_ticket_one_does(attempt):
+    told = []
+    ticket = make_ticket(on_cancel=told.append)
+    together = threading.Barrier(8)
+    settled = []
+
+    def end(reason):
+        together.wait()
+        settled.append(ticket.end(reason))
+
+    def cancel():
+        together.wait()
+        ticket.cancel()
+
+    threads = [threading.Thread(target=end, args=(reason,)) for reason in list(FinishReason)[:4]]
+    threads += [threading.Thread(target=cancel) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert settled.count(True) + len(told) == 1
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_an_end_amid_deliveries_counts_exactly_what_was_delivered(attempt):
+    ticket = make_ticket(stops=["never"])
+    answer = b"neve" * 200
+    half_way = threading.Event()
+
+    def produce():
+        for length in range(1, len(answer) + 1):
+            ticket.deliver(answer[:length])
+            if length == len(answer) // 2:
+                half_way.set()
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    half_way.wait(10)
+    ticket.cancel()
+    producer.join()
+
+    pieces = asyncio.run(read(ticket))
+    ids = bytes(one for piece in pieces for one in piece.token_ids)
+    assert answer.startswith(ids)
+    assert ticket.finish.usage.completion_tokens == len(ids)
+    assert "".join(piece.text for piece in pieces) == ids.decode()
+
+
+async def test_a_producer_and_a_consumer_at_full_speed_lose_nothing():
+    ticket = make_ticket()
+    answer = "你好 hello ".encode() * 100
+
+    def produce():
+        for length in range(1, len(answer) + 1):
+            ticket.deliver(answer[:length])
+        ticket.end(FinishReason.LENGTH)
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    pieces = await read(ticket)
+    producer.join()
+
+    assert "".join(piece.text for piece in pieces) == answer.decode()
+    assert bytes(one for piece in pieces for one in piece.token_ids) == answer

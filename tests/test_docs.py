@@ -1,0 +1,68 @@
+"""The documentation says what the code does: every setting, route, code and event stands in it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.urls import URLPattern, get_resolver
+
+from chat.errors import Code
+from chat.models import Response
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = {file.name: file.read_text() for file in (ROOT / "docs").glob("*.md")}
+READ_IN_CODE = re.compile(r'env\.\w+\(\s*"([A-Z_]+)"|environ(?:\.get\(|\[)"([A-Z_]+)"')
+OUTSIDE = {"DJANGO_SETTINGS_MODULE", "XDG_CACHE_HOME"}
+
+
+def variables() -> set[str]:
+    """Every environment variable that our code reads."""
+    files = [
+        file for part in ("llmsite", "chat", "modelhost") for file in (ROOT / part).rglob("*.py")
+    ]
+    found = {
+        name for file in files for pair in READ_IN_CODE.findall(file.read_text()) for name in pair
+    }
+    return found - OUTSIDE - {""}
+
+
+def routes() -> list[str]:
+    """Every route of ours, as the documentation writes it."""
+    ours = next(item for item in get_resolver().url_patterns if "chat.urls" in str(item))
+    return [
+        re.sub(r"<\w+:\w+>", "{id}", str(pattern.pattern).strip("^$").replace("/?", "/"))
+        for pattern in ours.url_patterns
+        if isinstance(pattern, URLPattern)
+    ]
+
+
+def test_every_environment_variable_is_described():
+    missing = [name for name in variables() if f"`{name}`" not in DOCS["configuration.md"]]
+
+    assert len(variables()) > 10
+    assert missing == []
+
+
+@pytest.mark.parametrize("route", routes())
+def test_every_route_is_described(route):
+    assert f"/{route}".rstrip("/") in DOCS["api.md"]
+
+
+def test_every_error_code_is_described_and_none_else():
+    described = set(re.findall(r"^\| \d{3} \| `(\w+)`", DOCS["errors.md"], re.MULTILINE))
+
+    assert described == set(Code)
+
+
+@pytest.mark.parametrize("name", ["done", "error", *Response.Status.values])
+def test_every_event_and_status_is_described(name):
+    assert f"`{name}`" in DOCS["api.md"]
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text())
+
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
