@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
+from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
@@ -11,15 +13,25 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
+from unfold.utils import display_for_label
 
 from chat.history import trail
 from chat.models import ApiKey, Conversation, Prompt, Response, shorten
 
 BIG = 100_000
+LABELS = {
+    Response.Status.QUEUED: "info",
+    Response.Status.STREAMING: "info",
+    Response.Status.DONE: "success",
+    Response.Status.STOPPED: "warning",
+    Response.Status.FAILED: "danger",
+    Response.Status.INTERRUPTED: "danger",
+}
 
 
 class EstimatingPaginator(Paginator):
@@ -47,15 +59,15 @@ class ReadOnlyAdmin(ModelAdmin):
     paginator = EstimatingPaginator
     show_full_result_count = False
     list_per_page = 50
+    list_fullwidth = True
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
+    class Media:
+        css = {"all": ("chat/admin.css",)}
+
+    def has_no_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    has_add_permission = has_change_permission = has_delete_permission = has_no_permission
 
 
 @admin.register(Response)
@@ -63,34 +75,64 @@ class ResponseAdmin(ReadOnlyAdmin):
     """Every response with its prompt, figures and who asked."""
 
     list_display = (
-        "created_at",
+        "asked_at",
         "user",
         "prompt_text",
         "response_text",
-        "status",
-        "model",
+        "status_label",
         "tokens",
         "first_token",
         "duration",
-        "api_key",
+        "model",
+        "key_name",
     )
     list_filter = ("status", "surface", "model", "imported", "finish_reason")
     list_select_related = ("prompt", "user", "api_key")
     search_fields = ("text", "prompt__content", "user__username", "id")
-    search_help_text = "Words of a prompt or response, a user name, or a message id."
+    search_help_text = "Words of a prompt or response, a user, an id"
     date_hierarchy = "created_at"
-    ordering = ("-created_at",)
-    exclude = ("prompt", "fingerprint", "lease_until")
-    readonly_fields = ("prompt_text", "conversation_link", "first_token", "duration")
+    fieldsets = (
+        ("Asked", {"fields": ("full_prompt", "conversation_link", "asked_at")}),
+        ("Answered", {"fields": ("full_text", "status_label", "finish_reason", "error")}),
+        (
+            "Figures",
+            {
+                "fields": (
+                    ("prompt_tokens", "completion_tokens"),
+                    ("first_token", "duration"),
+                    ("speed", "omitted"),
+                    ("model", "revision"),
+                )
+            },
+        ),
+        (
+            "Sampling",
+            {"fields": (("temperature", "top_p"), ("top_k", "max_tokens"), ("seed", "stop"))},
+        ),
+        (
+            "Who",
+            {"fields": (("user", "key_name"), ("surface", "client"), "message_id")},
+        ),
+        ("Token ids", {"fields": ("token_ids",), "classes": ("collapse",)}),
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Response]:
         """Ids are long and only shown on the row's own page."""
         rows = super().get_queryset(request)
-        return (
-            rows.defer("token_ids")
-            if request.resolver_match and not request.resolver_match.kwargs
-            else rows
-        )
+        match = request.resolver_match
+        return rows.defer("token_ids") if match and not match.kwargs else rows
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Response], search_term: str
+    ) -> tuple[QuerySet[Response], bool]:
+        """Message ids are shown without hyphens, which PostgreSQL would not find."""
+        with suppress(ValueError):
+            search_term = str(UUID(search_term.strip()))
+        return super().get_search_results(request, queryset, search_term)
+
+    @admin.display(description="asked", ordering="created_at")
+    def asked_at(self, row: Response) -> str:
+        return f"{timezone.localtime(row.created_at):%Y-%m-%d %H:%M:%S}"
 
     @admin.display(description="prompt")
     def prompt_text(self, row: Response) -> str:
@@ -98,11 +140,26 @@ class ResponseAdmin(ReadOnlyAdmin):
 
     @admin.display(description="response")
     def response_text(self, row: Response) -> str:
-        return shorten(row.text, 80)
+        return shorten(row.text or row.error, 80)
+
+    @admin.display(description="prompt")
+    def full_prompt(self, row: Response) -> SafeString:
+        return _text(row.prompt.content)
+
+    @admin.display(description="response")
+    def full_text(self, row: Response) -> SafeString:
+        return _text(row.text)
+
+    @admin.display(description="status", ordering="status")
+    def status_label(self, row: Response) -> SafeString:
+        if row.imported:
+            return display_for_label("imported", "–", True)
+        return display_for_label((row.status, row.get_status_display()), "–", LABELS)
 
     @admin.display(description="tokens")
     def tokens(self, row: Response) -> str:
-        return f"{_or_dash(row.prompt_tokens)} → {_or_dash(row.completion_tokens)}"
+        counts = (row.prompt_tokens, row.completion_tokens)
+        return " → ".join("–" if count is None else str(count) for count in counts)
 
     @admin.display(description="first token")
     def first_token(self, row: Response) -> str:
@@ -112,11 +169,27 @@ class ResponseAdmin(ReadOnlyAdmin):
     def duration(self, row: Response) -> str:
         return _seconds(row.created_at, row.finished_at)
 
+    @admin.display(description="speed")
+    def speed(self, row: Response) -> str:
+        """Tokens after the first over the time after it."""
+        if not (row.first_token_at and row.finished_at and row.completion_tokens):
+            return "–"
+        seconds = (row.finished_at - row.first_token_at).total_seconds()
+        return f"{(row.completion_tokens - 1) / seconds:.1f} tokens/s" if seconds > 0 else "–"
+
+    @admin.display(description="key", ordering="api_key")
+    def key_name(self, row: Response) -> str:
+        return row.api_key.name if row.api_key else "–"
+
+    @admin.display(description="message id")
+    def message_id(self, row: Response) -> str:
+        return row.pk.hex
+
     @admin.display(description="conversation")
     def conversation_link(self, row: Response) -> SafeString:
         conversation = row.prompt.conversation
         address = reverse("admin:chat_conversation_change", args=[conversation.pk])
-        return format_html('<a href="{}">{}</a>', address, conversation)
+        return format_html('<a class="text-link" href="{}">{}</a>', address, conversation)
 
 
 @admin.register(Conversation)
@@ -128,9 +201,7 @@ class ConversationAdmin(ReadOnlyAdmin):
     list_select_related = ("user",)
     search_fields = ("title", "user__username", "prompts__content")
     date_hierarchy = "created_at"
-    ordering = ("-created_at",)
     fields = ("title", "user", "system", "created_at", "transcript")
-    readonly_fields = ("transcript",)
 
     @admin.display(description="transcript")
     def transcript(self, row: Conversation) -> SafeString:
@@ -161,6 +232,10 @@ class ApiKeyAdmin(ModelAdmin):
         """The secret must be shown once, which a form cannot."""
         return False
 
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A revoked key stays: the record says which one asked."""
+        return False
+
     @admin.action(description="Revoke the selected keys")
     def revoke(self, request: HttpRequest, rows: QuerySet[ApiKey]) -> None:
         """End their use at once; responses keep pointing at them."""
@@ -169,9 +244,10 @@ class ApiKeyAdmin(ModelAdmin):
         self.message_user(request, f"{len(rows)} keys revoked.", messages.SUCCESS)
 
 
+def _text(text: str) -> SafeString:
+    """Somebody's text in full, its lines as they were."""
+    return format_html('<div class="chat-text" dir="auto">{}</div>', text or "–")
+
+
 def _seconds(start: Any, end: Any) -> str:
     return f"{(end - start).total_seconds():.2f} s" if start and end else "–"
-
-
-def _or_dash(value: int | None) -> str:
-    return "–" if value is None else str(value)

@@ -19,7 +19,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         scheme, _, key = get_authorization_header(request).partition(b" ")
         if scheme.lower() != b"bearer":
             return None
-        row = ApiKey.find(key.strip().decode("latin-1").replace("\0", ""))
+        row = ApiKey.find(key.strip().decode("latin-1"))
         if row is None:
             raise AuthenticationFailed("The API key is unknown or revoked.")
         row.touch()

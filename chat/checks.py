@@ -1,4 +1,7 @@
-"""System checks: one for each way to misconfigure what the service relies on."""
+"""System checks: one for each way to misconfigure what the service relies on.
+
+None has the tag `database`, whose checks only `migrate` runs: these read settings alone.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from django.core import checks
 from django.db import connections
 
 
-@checks.register(checks.Tags.database)
+@checks.register()
 def no_atomic_requests(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
     """A transaction around a request would end before its stream is read."""
     return [
@@ -23,7 +26,7 @@ def no_atomic_requests(app_configs: Any, **options: Any) -> list[checks.CheckMes
     ]
 
 
-@checks.register(checks.Tags.database)
+@checks.register()
 def sqlite_takes_turns(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
     """Deferred transactions on SQLite fail under contention instead of waiting."""
     return [
@@ -38,7 +41,7 @@ def sqlite_takes_turns(app_configs: Any, **options: Any) -> list[checks.CheckMes
     ]
 
 
-@checks.register(checks.Tags.database)
+@checks.register()
 def no_persistent_connections(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
     """Under ASGI every request has its own thread, and a kept handle leaks with it."""
     return [

@@ -6,6 +6,7 @@ the value that asks for nothing is taken, anything else is refused by name.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,14 @@ from chat.requests import INT32, MessageSerializer, WishesSerializer
 from chat.responses import Wishes
 from modelhost.types import Role, Turn
 
-RECORDED = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier")
+RECORDED: Mapping[str, type[Any]] = {
+    "user": str,
+    "metadata": dict,
+    "store": bool,
+    "safety_identifier": str,
+    "prompt_cache_key": str,
+    "service_tier": str,
+}
 
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -39,6 +47,8 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "prediction": (),
     "web_search_options": (),
     "prompt_cache_retention": (),
+    "prompt_cache_options": (),
+    "moderation": (),
 }
 
 ROLES = {
@@ -128,7 +138,7 @@ class CompletionSerializer(WishesSerializer):
         if "client" in rest:
             raise ValidationError({"client": ["Unknown field."]})
         _refuse_unserved(rest)
-        told = {name: rest.pop(name) for name in RECORDED if rest.get(name) is not None}
+        told = _told(rest)
         for name in (*NEUTRAL, *RECORDED):
             rest.pop(name, None)
         return super().to_internal_value({**rest, "client": told})
@@ -141,6 +151,15 @@ class CompletionSerializer(WishesSerializer):
         if not last.content.strip():
             raise ValidationError("The last message has no text.")
         return messages
+
+    def names(self) -> dict[str, str]:
+        """What this body calls the fields that later refusals name."""
+        limit = "max_completion_tokens" in self.validated_data
+        return {
+            "prompt": "messages",
+            "history": "messages",
+            "max_tokens": "max_completion_tokens" if limit else "max_tokens",
+        }
 
     def wishes(self) -> Wishes:
         """Sampling; `max_completion_tokens` is the newer name of `max_tokens`."""
@@ -162,6 +181,19 @@ class LegacyCompletionSerializer(MessageSerializer):
     """The older body on the same route: `prompt` with `history`."""
 
     model = TextField(required=False)
+
+
+def _told(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What the caller says of itself, for the record. Raises ValidationError."""
+    told = {name: data[name] for name in RECORDED if data.get(name) is not None}
+    for name, value in told.items():
+        if not isinstance(value, RECORDED[name]):
+            raise ValidationError({name: [f"This must be of type {RECORDED[name].__name__}."]})
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:  # databases keep JSON by the book, which knows no NaN
+            raise ValidationError({name: ["Finite numbers are required."]}) from None
+    return told
 
 
 def _refuse_unserved(data: Mapping[str, Any]) -> None:

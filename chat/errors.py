@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
@@ -69,6 +69,11 @@ class Failure:
     @property
     def headers(self) -> dict[str, str]:
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+    def renamed(self, names: Mapping[str, str]) -> Failure:
+        """The same, with the fields as the caller's body calls them."""
+        fields = {names.get(name, name): problems for name, problems in self.fields.items()}
+        return replace(self, fields=fields)
 
     def as_problem(self) -> dict[str, Any]:
         """RFC 9457, with `code` and `errors` as extensions."""
@@ -171,8 +176,8 @@ def _flatten(detail: Any, path: str) -> Iterator[tuple[str, str]]:
     """Field paths and sentences: `history.1.role` for the role of the second turn."""
     if isinstance(detail, Mapping):
         for name, inner in detail.items():
-            here = "body" if name == "non_field_errors" else str(name)
-            yield from _flatten(inner, f"{path}.{here}".lstrip("."))
+            here = path if name == "non_field_errors" else f"{path}.{name}".lstrip(".")
+            yield from _flatten(inner, here)
     elif isinstance(detail, list):
         for index, inner in enumerate(detail):
             nested = isinstance(inner, Mapping | list)
@@ -187,6 +192,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> APIResponse 
     if failure is None:
         return None
     set_rollback()
+    failure = failure.renamed(getattr(context["view"], "field_names", {}))
     path = context["request"].path
     headers = dict(failure.headers)
     if challenge := getattr(error, "auth_header", None):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,12 @@ from modelhost.types import Role, Turn, Usage
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
+def one_line(data: dict[str, Any]) -> str:
+    """JSON without a line end in it: clients cut streams with splitlines, which knows these too."""
+    text = json.dumps(data, ensure_ascii=False)
+    return text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
 def event(data: dict[str, Any], *, name: str = "", cursor: str = "") -> str:
     """One server-sent event with one line of JSON."""
     lines = []
@@ -25,8 +32,15 @@ def event(data: dict[str, Any], *, name: str = "", cursor: str = "") -> str:
         lines.append(f"event: {name}")
     if cursor:
         lines.append(f"id: {cursor}")
-    lines.append(f"data: {json.dumps(data, ensure_ascii=False)}")
+    lines.append(f"data: {one_line(data)}")
     return "\n".join(lines) + "\n\n"
+
+
+def opening(response_id: UUID, cursor: int) -> str:
+    """An id alone, at once: daphne holds the headers back until there is a first byte, and an
+    EventSource that lost its connection before the first token must not ask anew.
+    """
+    return f"id: {response_id.hex}:{cursor}\n\n"
 
 
 def delta(response_id: UUID, text: str, cursor: int) -> str:
@@ -53,19 +67,23 @@ def terminal(response_id: UUID, outcome: Outcome, cursor: int) -> str:
     return event(data, name="done", cursor=position)
 
 
-async def stream(live: LiveResponse, after: int = 0) -> AsyncIterator[str]:
+async def stream(live: LiveResponse, after: int = 0) -> AsyncGenerator[str, None]:
     """Every piece behind the cursor as it comes, then the terminal event."""
-    async for piece in live.follow(after):
-        after = piece.cursor
-        yield delta(live.id, piece.text, after)
+    yield opening(live.id, after)
+    async with aclosing(live.follow(after)) as pieces:
+        async for piece in pieces:
+            after = piece.cursor
+            yield delta(live.id, piece.text, after)
     if live.outcome is not None:
         yield terminal(live.id, live.outcome, after)
 
 
-async def whole(live: LiveResponse) -> AsyncIterator[str]:
+async def whole(live: LiveResponse) -> AsyncGenerator[str, None]:
     """The complete text as a single piece, then the terminal event."""
-    async for _ in live.follow():
-        pass
+    yield opening(live.id, 0)
+    async with aclosing(live.follow()) as pieces:
+        async for _ in pieces:
+            pass
     text = live.text
     yield delta(live.id, text, len(text))
     if live.outcome is not None:

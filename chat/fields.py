@@ -66,6 +66,15 @@ class QueryNumberField(serializers.FloatField):
         return value
 
 
+class IdField(serializers.UUIDField):
+    """An id as text, with or without dashes."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, str):
+            self.fail("invalid", value=data)
+        return super().to_internal_value(data)
+
+
 class SwitchField(serializers.BooleanField):
     """A JSON true or false."""
 

@@ -1,20 +1,53 @@
-"""Filters of the log."""
+"""What the lists' addresses may say."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
 import django_filters as filters
+from django.core.exceptions import ValidationError
+from rest_framework import exceptions
 
 from chat.models import Response
+from chat.pagination import NewestFirst
+
+
+class MomentField(filters.fields.IsoDateTimeField):
+    """A point in time that a database can be asked about."""
+
+    def clean(self, value: Any) -> datetime | None:
+        """The time in UTC. Raises ValidationError, also where UTC has no such year."""
+        moment: datetime | None = super().clean(value)
+        try:
+            return moment and moment.astimezone(UTC)
+        except OverflowError:
+            raise ValidationError(self.error_messages["invalid"], code="invalid") from None
+
+
+class MomentFilter(filters.IsoDateTimeFilter):
+    """ISO 8601."""
+
+    field_class = MomentField
 
 
 class ResponseFilter(filters.FilterSet):
     """`conversation`, `since` and `until` (ISO 8601), `status`."""
 
     conversation = filters.UUIDFilter(field_name="prompt__conversation")
-    since = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
-    until = filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+    since = MomentFilter(field_name="created_at", lookup_expr="gte")
+    until = MomentFilter(field_name="created_at", lookup_expr="lt")
     status = filters.ChoiceFilter(choices=Response.Status.choices)
 
     class Meta:
         model = Response
         fields: list[str] = []
+
+
+def refuse_unknown(query: Iterable[str], *filters: str) -> None:
+    """A misspelt filter must not look like one that matches everything."""
+    known = {*filters, NewestFirst.cursor_query_param, NewestFirst.page_size_query_param}
+    unknown = [name for name in query if name not in known]
+    if unknown:
+        raise exceptions.ValidationError({name: ["Unknown parameter."] for name in unknown})

@@ -59,6 +59,11 @@ def persona(system: str) -> str:
     return system or settings.LLMSITE_SYSTEM
 
 
+def _own_persona(conversation: Conversation) -> str:
+    """The persona that names a conversation's histories; the installation's names none."""
+    return "" if conversation.system == settings.LLMSITE_SYSTEM else conversation.system
+
+
 def extend_fingerprint(before: str, turns: Sequence[Turn]) -> str:
     """The name of a history that continues `before` with these turns (sha256, hex)."""
     said = [[turn.role, turn.metadata, turn.content] for turn in turns]
@@ -109,8 +114,7 @@ def place_after(conversation: Conversation) -> Place:
     """Behind the newest answer of a conversation."""
     leaf = conversation.latest_response()
     if leaf is None:
-        own = "" if conversation.system == settings.LLMSITE_SYSTEM else conversation.system
-        name = root_fingerprint(own)
+        name = root_fingerprint(_own_persona(conversation))
     else:
         # An interrupted response has no name; its own id keeps what follows from matching others.
         name = leaf.fingerprint or f"response:{leaf.pk.hex}"
@@ -122,7 +126,8 @@ def place_after(conversation: Conversation) -> Place:
 def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None = None) -> Place:
     """Where a resent history ends: behind the longest beginning of it that is already rows."""
     system, turns = _split_system(history)
-    exchanges, rest = _exchanges(root_fingerprint(system), turns)
+    root = root_fingerprint(system or (_own_persona(within) if within else ""))
+    exchanges, rest = _exchanges(root, turns)
     known = Response.objects.for_user(user).filter(
         fingerprint__in=[exchange.fingerprint for exchange in exchanges],
         status__in=Response.READABLE,
@@ -136,7 +141,7 @@ def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None 
         if row is not None:
             return Place(
                 conversation=row.prompt.conversation,
-                system=row.prompt.conversation.system,
+                system=system or row.prompt.conversation.system,
                 follows=row,
                 fingerprint=row.fingerprint,
                 missing=exchanges[count:],
@@ -145,7 +150,7 @@ def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None 
     return Place(
         conversation=within,
         system=system or (within.system if within else ""),
-        fingerprint=root_fingerprint(system),
+        fingerprint=root,
         missing=exchanges,
         earlier=rest,
     )
@@ -160,15 +165,17 @@ def store(place: Place, content: str, *, user: Any, surface: str) -> Prompt:
             user=user, title=shorten(content), system=place.system
         )
     follows = place.follows
+    prompts: list[Prompt] = []
+    responses: list[Response] = []
     for index, exchange in enumerate(place.missing):
-        follows = _import(
-            exchange,
-            conversation=conversation,
-            follows=follows,
-            surface=surface,
-            # Before the prompt, in their order.
-            at=now - timedelta(milliseconds=len(place.missing) - index),
-        )
+        # Before the prompt, in their order.
+        at = now - timedelta(microseconds=len(place.missing) - index)
+        prompt = _imported_prompt(exchange, conversation, follows=follows, at=at)
+        follows = _imported_response(exchange, prompt, surface=surface)
+        prompts.append(prompt)
+        responses.append(follows)
+    Prompt.objects.bulk_create(prompts)
+    Response.objects.bulk_create(responses)
     return Prompt.objects.create(
         conversation=conversation,
         follows=follows,
@@ -178,33 +185,31 @@ def store(place: Place, content: str, *, user: Any, surface: str) -> Prompt:
     )
 
 
-def _import(
-    exchange: Exchange,
-    *,
-    conversation: Conversation,
-    follows: Response | None,
-    surface: str,
-    at: datetime,
-) -> Response:
+def _imported_prompt(
+    exchange: Exchange, conversation: Conversation, *, follows: Response | None, at: datetime
+) -> Prompt:
     *earlier, last = exchange.said or [Turn(Role.USER, "")]
     whole = last.role != Role.USER
-    prompt = Prompt.objects.create(
+    return Prompt(
         conversation=conversation,
         follows=follows,
         content="" if whole else last.content,
         earlier=[asdict(turn) for turn in (exchange.said if whole else earlier)],
         created_at=at,
     )
-    return Response.objects.create(
+
+
+def _imported_response(exchange: Exchange, prompt: Prompt, *, surface: str) -> Response:
+    return Response(
         prompt=prompt,
-        user_id=conversation.user_id,
+        user_id=prompt.conversation.user_id,
         surface=surface,
         imported=True,
         status=Response.Status.DONE,
         text=exchange.answer.content,
         fingerprint=exchange.fingerprint,
-        created_at=at,
-        finished_at=at,
+        created_at=prompt.created_at,
+        finished_at=prompt.created_at,
     )
 
 

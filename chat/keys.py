@@ -19,6 +19,12 @@ def generate() -> str:
     return MARK + "".join(body)
 
 
+def well_formed(key: str) -> bool:
+    """Whether this can be a key at all; what cannot be is not looked for."""
+    body = key.removeprefix(MARK)
+    return body != key and body.isascii() and body.isalnum()
+
+
 def prefix(key: str) -> str:
     """The part of a key that is stored in the clear and finds its row."""
     return key.removeprefix(MARK)[:PREFIX_LENGTH]

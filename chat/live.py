@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -55,8 +55,15 @@ class LiveResponse:
     def text(self) -> str:
         return "".join(delta.text for delta in self._deltas)
 
+    @property
+    def readers(self) -> int:
+        """How many follow it now."""
+        return len(self._readers)
+
     def append(self, text: str) -> None:
-        """Add to the text and wake the readers."""
+        """Add to the text and wake the readers; nothing is added after the end."""
+        if self.outcome is not None:
+            return
         cursor = (self._deltas[-1].cursor if self._deltas else 0) + len(text)
         self._deltas.append(Delta(text, cursor))
         self._wake()
@@ -71,7 +78,7 @@ class LiveResponse:
         """Block a thread until the outcome is known; whether it is."""
         return self._closed.wait(timeout)
 
-    async def follow(self, after: int = 0) -> AsyncIterator[Delta]:
+    async def follow(self, after: int = 0) -> AsyncGenerator[Delta, None]:
         """The text behind the cursor, piece by piece as it was made; ends with the outcome."""
         at = 0
         with self._listening() as wake:

@@ -20,6 +20,7 @@ from chat import keys
 from modelhost.types import Role, Turn
 
 TITLE_LENGTH = 120
+INTERRUPTION = "The server stopped while it worked on this response."
 KEY_USE_RESOLUTION = timedelta(minutes=1)
 
 
@@ -113,7 +114,7 @@ class ResponseQuerySet(models.QuerySet["Response"]):
         return self.filter(status__in=Response.ACTIVE, lease_until__lt=now).update(
             status=Response.Status.INTERRUPTED,
             finish_reason="error",
-            error="The server stopped while it worked on this response.",
+            error=INTERRUPTION,
             finished_at=now,
         )
 
@@ -252,6 +253,8 @@ class ApiKey(models.Model):
     @classmethod
     def find(cls, secret: str) -> Self | None:
         """The usable key with this secret: not revoked, its user active."""
+        if not keys.well_formed(secret):
+            return None
         candidates: Iterable[Self] = cls.objects.select_related("user").filter(
             prefix=keys.prefix(secret), revoked_at=None, user__is_active=True
         )

@@ -6,8 +6,8 @@ every event as JSON, so on this surface there are no ids, no names and no retry 
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
@@ -75,23 +75,24 @@ class ChunkWriter:
         data: dict[str, Any] = {**self._head, "choices": choices}
         if self._include_usage:
             data["usage"] = usage
-        return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+        return f"data: {events.one_line(data)}\n\n"
 
 
 async def stream(
     live: LiveResponse, *, model: str, created: int, include_usage: bool
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     """Chunks as the text comes, then the finish, the usage if asked for, and [DONE]."""
     write = ChunkWriter(live.id, model=model, created=created, include_usage=include_usage)
     yield write.delta({"role": "assistant", "content": ""})
-    async for piece in live.follow():
-        yield write.delta({"content": piece.text})
+    async with aclosing(live.follow()) as pieces:
+        async for piece in pieces:
+            yield write.delta({"content": piece.text})
     outcome = live.outcome
     if outcome is None:
         return
     if outcome.failed:
         failure = Failure(500, Code.GENERATION_FAILED, outcome.error)
-        yield f"data: {json.dumps(failure.as_openai())}\n\n"
+        yield f"data: {events.one_line(failure.as_openai())}\n\n"
         return
     yield write.delta({}, finish_reason(outcome))
     if include_usage:

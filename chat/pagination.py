@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from rest_framework.pagination import CursorPagination
+from typing import Any
+
+from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.pagination import Cursor, CursorPagination
+from rest_framework.request import Request
+from rest_framework.serializers import DateTimeField
 
 
 class NewestFirst(CursorPagination):
@@ -12,3 +17,22 @@ class NewestFirst(CursorPagination):
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = 200
+
+    def decode_cursor(self, request: Request) -> Cursor | None:
+        """The cursor in the query. Raises ValidationError for one that no page of ours gave."""
+        try:
+            cursor: Cursor | None = super().decode_cursor(request)
+            if cursor is not None and cursor.position is not None:
+                DateTimeField().to_internal_value(str(cursor.position))
+        except (NotFound, ValidationError, ValueError):
+            sentence = "This is no page's cursor."
+            raise ValidationError({self.cursor_query_param: [sentence]}) from None
+        return cursor
+
+    def get_page_size(self, request: Request) -> int:
+        """Rows on a page. Raises ValidationError."""
+        wanted: Any = request.query_params.get(self.page_size_query_param, str(self.page_size))
+        if not (wanted.isdecimal() and len(wanted) < 9 and 1 <= int(wanted) <= self.max_page_size):
+            sentence = f"A number from 1 to {self.max_page_size} is required."
+            raise ValidationError({self.page_size_query_param: [sentence]})
+        return int(wanted)

@@ -24,12 +24,15 @@ from django.utils import timezone
 
 from chat.history import extend_fingerprint
 from chat.live import LiveResponse, Outcome
-from chat.models import Response
+from chat.models import INTERRUPTION, Response
 from modelhost.types import Finish, FinishReason, Piece, Role, Turn, Usage
 
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(seconds=8)
+
+# What a driver raises for a value that its column cannot take; not all of them wrap it.
+UNSTORABLE = (DatabaseError, ValueError, OverflowError)
 
 STATUS_OF = {
     FinishReason.STOP: Response.Status.DONE,
@@ -82,10 +85,10 @@ class Record:
     def outcome(self) -> Outcome | None:
         if self.finish is None:
             return None
-        finish, status = self.finish, STATUS_OF[self.finish.reason]
+        finish, status, error = self.finish, STATUS_OF[self.finish.reason], self.finish.error
         if self.interrupted and finish.reason is FinishReason.CANCELLED:
-            status = Response.Status.INTERRUPTED
-        return Outcome(status, finish.reason, finish.usage, finish.error)
+            status, error = Response.Status.INTERRUPTED, INTERRUPTION
+        return Outcome(status, finish.reason, finish.usage, error)
 
     def columns(self, outcome: Outcome | None) -> dict[str, Any]:
         """The row's new values."""
@@ -122,7 +125,7 @@ def commit(records: Sequence[Record]) -> None:
         logger.warning("the database did not take %d responses: %s", len(records), error)
         _keep_for_later(records)
         connection.close()  # the next tick tries again, on a new connection
-    except DatabaseError as error:
+    except UNSTORABLE as error:
         _keep_for_later(records)
         if len(records) > 1:
             for record in records:
@@ -149,7 +152,7 @@ def _keep_for_later(records: Sequence[Record]) -> None:
         record.dirty = True
 
 
-def _give_up(record: Record, error: DatabaseError) -> None:
+def _give_up(record: Record, error: Exception) -> None:
     """This row refuses its values: say so in it, without them."""
     logger.error("response %s cannot be stored: %s", record.live.id, error)
     usage = record.finish.usage if record.finish else Usage(0, len(record.token_ids))

@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from chat.fields import (
     ClosedSerializer,
+    IdField,
     IntegerField,
     NumberField,
     PromptField,
@@ -61,8 +62,9 @@ class PromptSerializer(WishesSerializer):
 class MessageSerializer(PromptSerializer):
     """The body of `POST /chat/new/message/`."""
 
-    history = TurnSerializer(many=True, required=False, allow_null=True)
-    conversation = serializers.UUIDField(required=False, allow_null=True)
+    # Not many=True, which would allow null for each turn as well.
+    history = serializers.ListSerializer(child=TurnSerializer(), required=False, allow_null=True)
+    conversation = IdField(required=False, allow_null=True)
 
 
 class SendMessageSerializer(serializers.Serializer[Any]):

@@ -136,6 +136,15 @@ def answer(accepted: Accepted) -> Outcome:
     return outcome
 
 
+def remove(conversation: Conversation) -> None:
+    """Delete a conversation with everything in it; an answer under way ends at once."""
+    rows = Response.objects.filter(prompt__conversation=conversation, status__in=Response.ACTIVE)
+    under_way = list(rows.values_list("pk", flat=True))
+    conversation.delete()
+    for response_id in under_way:
+        supervisor.recheck(response_id)
+
+
 def find(response_id: UUID, *, user: Any) -> Response | None:
     """The caller's response with this id."""
     rows = Response.objects.for_user(user).select_related("prompt")

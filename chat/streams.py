@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from django.db import connections
 from django.http import StreamingHttpResponse
@@ -18,7 +18,7 @@ HEADERS = {
 
 
 def sse_response(
-    events: AsyncIterator[str], *, ping: str = ": ping\n\n", every: float = HEARTBEAT
+    events: AsyncGenerator[str, None], *, ping: str = ": ping\n\n", every: float = HEARTBEAT
 ) -> StreamingHttpResponse:
     """An event stream from ready-made events. Call it last: no row can be read after it."""
     # An open stream would keep its thread's database handle for as long as it lasts.
@@ -31,8 +31,8 @@ def sse_response(
 
 
 async def with_heartbeat(
-    events: AsyncIterator[str], *, ping: str, every: float
-) -> AsyncIterator[str]:
+    events: AsyncGenerator[str, None], *, ping: str, every: float
+) -> AsyncGenerator[str, None]:
     """The events, and a comment whenever nothing came for `every` seconds."""
     upcoming: asyncio.Task[str] | None = None
     try:
@@ -53,7 +53,9 @@ async def with_heartbeat(
     finally:
         if upcoming is not None and not upcoming.done():
             upcoming.cancel()
+            await asyncio.wait({upcoming})
+        await events.aclose()  # now, and not when the garbage collector finds it
 
 
-async def _next(events: AsyncIterator[str]) -> str:
+async def _next(events: AsyncGenerator[str, None]) -> str:
     return await anext(events)

@@ -20,7 +20,7 @@ from uuid import UUID
 from django.db import Error, close_old_connections, connections
 from django.utils import timezone
 
-from chat.live import LiveResponse, Outcome
+from chat.live import LiveResponse, Outcome, stored_outcome
 from chat.models import Response
 from chat.recorder import LEASE, Record, commit
 from modelhost.ticket import Ticket
@@ -82,6 +82,13 @@ class Supervisor:
         entry = self._running.get(response_id)
         return entry[0].live if entry else None
 
+    def recheck(self, response_id: UUID) -> None:
+        """Look at this response's row now: it may be gone, and then its generation ends."""
+        entry = self._running.get(response_id)
+        if entry is not None:
+            entry[0].dirty = True
+            self._loop.call_soon_threadsafe(self._wake.set)
+
     @property
     def active(self) -> int:
         """Generations not yet at their end."""
@@ -98,7 +105,8 @@ class Supervisor:
             record.take(piece)
         if ticket.finish is None:
             raise RuntimeError("a ticket ended without a finish")
-        record.settle(ticket.finish)
+        if record.stored is None:  # else it was given up, and its row says so
+            record.settle(ticket.finish)
         self._wake.set()  # an end is written at once, with everything else that is new
 
     async def _run(self) -> None:
@@ -124,29 +132,33 @@ class Supervisor:
         close_old_connections()
         try:
             commit(due)
-        except Error:
+            for record in due:
+                if record.lost:
+                    self._drop(record)
+                elif record.stored:
+                    self._end(record, record.stored)
+        except Exception:  # this thread carries everybody's answers: it must go on
             logger.exception("%d responses could not be written; trying again", len(due))
-            return
-        for record in due:
-            if record.lost:
-                self._drop(record)
-            elif record.stored:
-                self._running.pop(record.live.id, None)
-                record.live.close(record.stored)
+            for record in due:
+                record.dirty = True
 
     def _due(self, record: Record) -> bool:
         renew_at = record.renewed_at + LEASE.total_seconds() / 3
         return record.dirty or renew_at < time.monotonic()
 
     def _drop(self, record: Record) -> None:
-        """The row was deleted or settled elsewhere: nobody will read more of this."""
+        """The row was deleted, or settled elsewhere, and then what it says holds."""
+        row = Response.objects.filter(pk=record.live.id).first()
+        usage = Usage(0, len(record.token_ids))
+        gone = Outcome(Response.Status.STOPPED, "cancelled", usage, "The response was removed.")
+        self._end(record, (row and stored_outcome(row)) or gone)
+
+    def _end(self, record: Record, outcome: Outcome) -> None:
+        """Let go of a generation, which may still run if its row cannot take it."""
         entry = self._running.pop(record.live.id, None)
         if entry is not None:
             entry[1].cancel()
-        usage = Usage(0, len(record.token_ids))
-        record.live.close(
-            Outcome(Response.Status.STOPPED, "cancelled", usage, "The response was removed.")
-        )
+        record.live.close(outcome)
 
     def _reap(self) -> None:
         close_old_connections()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -47,7 +48,7 @@ class BodyGate:
         if len(body) > self._limit:
             await _refuse(scope, send, self._too_large())
             return
-        await self._application(scope, _replay(body, receive), send)
+        await self._application(_with_length(scope, len(body)), _replay(body, receive), send)
 
     async def _read(self, receive: Receive) -> bytes | None:
         """The whole body, or as much of it as shows that it is too large."""
@@ -70,8 +71,17 @@ class BodyGate:
 def _declared_length(scope: Scope) -> int:
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
-            return int(value)
+            # Python refuses to read very long numbers; any of so many digits is above the limit.
+            return int(value) if len(value) < 19 else sys.maxsize
     return 0
+
+
+def _with_length(scope: Scope, length: int) -> Scope:
+    """The scope with the length that is now known: Django takes a body without one for none."""
+    others = [pair for pair in scope["headers"] if pair[0] != b"content-length"]
+    if length:
+        others.append((b"content-length", str(length).encode()))
+    return {**scope, "headers": others}
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -30,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     _speak_utf8()
     spec = ModelSpec(
         model=options.model,
+        adapter=options.adapter,
         device=options.device,
         dtype=options.dtype,
         cache_dir=Path(path) if (path := os.environ.get("LLMSITE_CACHE")) else None,
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=run)
         command.add_argument("--model", default="demo", help="demo, a folder, or a hub id")
+        command.add_argument("--adapter", type=Path, help="folder of a LoRA for a ChatGLM model")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0")
         command.add_argument("--dtype", default="auto", help="auto, fp32, fp16, bf16")
     return top

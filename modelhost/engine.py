@@ -45,6 +45,7 @@ class Engine:
         *,
         name: str,
         revision: str,
+        adapter: str = "",
         cache_tokens: int | None = None,
         max_requests: int = 256,
     ) -> None:
@@ -57,7 +58,7 @@ class Engine:
         self._restarting = threading.Lock()
         self._manager = self._new_manager(cache_tokens)
         self._manager.warmup()  # builds the cache, so that its size is known before any request
-        self.card = self._describe(name, revision)
+        self.card = self._describe(name, revision, adapter)
         self.restarts = 0
         self._dispatcher = threading.Thread(
             target=self._dispatch, name="modelhost-dispatcher", daemon=True
@@ -150,7 +151,9 @@ class Engine:
         """
         self.validate(token_ids, choice)
         self._check_ids("resume", resume)  # they may come from another model's time
-        decoder = ResponseDecoder(self._format.decode, stops=choice.stop)
+        decoder = ResponseDecoder(
+            self._format.decode, stops=choice.stop, opening=self._format.opening()
+        )
         ticket = Ticket(
             uuid.uuid4().hex,
             prompt_tokens=len(token_ids),
@@ -280,7 +283,7 @@ class Engine:
         manager.logit_processor = sampling.RequestSampler(branch_free=on_cuda)
         return manager
 
-    def _describe(self, name: str, revision: str) -> ModelCard:
+    def _describe(self, name: str, revision: str, adapter: str) -> ModelCard:
         config = self._model.config
         cache = infer_max_single_request_tokens(self._manager.batch_processor.cache)
         return ModelCard(
@@ -296,4 +299,5 @@ class Engine:
                 cache - self._manager.continuous_batching_config.page_size,
             ),
             vocabulary=int(config.get_text_config().vocab_size),
+            adapter=adapter,
         )

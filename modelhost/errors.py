@@ -41,3 +41,9 @@ class BadSampling(RequestRefused):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
+
+
+def first_line(error: BaseException) -> str:
+    """A library's error as a part of one of our sentences, without its full stop."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(" .:!")

@@ -44,6 +44,7 @@ def start(
             loaded,
             name=checkpoint.name,
             revision=checkpoint.revision,
+            adapter=checkpoint.adapter.label if checkpoint.adapter else "",
             cache_tokens=spec.cache_tokens,
             max_requests=spec.max_requests,
         )

@@ -52,14 +52,10 @@ class Progress:
         with self._lock:
             self._close_bar()
             self._snapshot = Snapshot(stage, 0, total, unit)
-            if self._terminal:
-                self._bar = tqdm(
-                    total=total or None,
-                    desc=stage,
-                    unit=unit or "it",
-                    unit_scale=unit == "B",
-                    file=sys.stderr,
-                )
+            if self._terminal and unit:
+                self._bar = tqdm(total=total or None, desc=stage, unit=f" {unit}", file=sys.stderr)
+            elif self._terminal:
+                sys.stderr.write(f"{stage} …\n")  # nothing to count: a bar would only sit there
 
     def advance(self, amount: int = 1) -> None:
         """Count `amount` more of the stage's unit."""
@@ -75,7 +71,7 @@ class Progress:
             now = self._snapshot
             self._snapshot = Snapshot(now.stage, now.done, total, now.unit)
             if self._bar is not None:
-                self._bar.total = total
+                self._bar.reset(total)
 
     def end(self) -> None:
         """The load is over, well or badly."""
@@ -95,8 +91,8 @@ class Progress:
             def __init__(self, *args: Any, **options: Any) -> None:
                 options["disable"] = True  # this object draws the bar, not the library
                 super().__init__(*args, **options)
-                if isinstance(total := options.get("total"), int):
-                    progress.resize(total)
+                if self.total:  # given, or the length of what it goes over
+                    progress.resize(int(self.total))
 
             def update(self, n: float | None = 1) -> bool | None:
                 progress.advance(int(n or 0))

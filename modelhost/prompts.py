@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Protocol
 
-from modelhost.errors import BadSampling, BadTurns, PromptTooLong
+from modelhost.errors import BadSampling, BadTurns, PromptTooLong, first_line
+from modelhost.text import Opening
 from modelhost.types import Rendered, Role, Turn
 
 DEFAULT_ANSWER = 512  # tokens of an answer when a request names no number
@@ -34,6 +35,9 @@ class ChatFormat(Protocol):
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of ids, control tokens left out."""
+
+    def opening(self) -> Opening | None:
+        """A fresh filter for what the model says before each answer, if it says anything."""
 
 
 class TemplateFormat:
@@ -78,6 +82,10 @@ class TemplateFormat:
         )
         return text
 
+    def opening(self) -> None:
+        """Templates open the answer themselves; the model begins with its text."""
+        return
+
     def content_ids(self, text: str) -> list[int]:
         """Ids of text that a client sent: never a control id, whatever the text spells."""
         token_ids = self._plain_ids(text)
@@ -103,7 +111,8 @@ class TemplateFormat:
                 messages, tokenize=False, add_generation_prompt=True
             )
         except Exception as error:  # a template is a program: it can raise anything
-            raise BadTurns(f"The model's chat template refuses these turns: {error}") from error
+            reason = first_line(error)
+            raise BadTurns(f"The model's chat template refuses these turns: {reason}.") from error
         return text
 
     def _plain_ids(self, text: str) -> list[int]:

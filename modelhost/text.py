@@ -8,6 +8,7 @@ a stop text.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -86,6 +87,13 @@ class StopMatcher:
         return 0
 
 
+class Opening(Protocol):
+    """What a model says before its answer begins, and nobody should see."""
+
+    def feed(self, text: str) -> str:
+        """The visible part of what came."""
+
+
 class ResponseDecoder:
     """The text of one response: characters whole, stop texts and stop tokens unseen.
 
@@ -93,8 +101,11 @@ class ResponseDecoder:
     bytes of a character that never finished are dropped at the end.
     """
 
-    def __init__(self, decode: Decode, *, stops: Sequence[str] = ()) -> None:
+    def __init__(
+        self, decode: Decode, *, stops: Sequence[str] = (), opening: Opening | None = None
+    ) -> None:
         self._detokenizer = IncrementalDetokenizer(decode)
+        self._opening = opening
         self._matcher = StopMatcher(stops)
 
     @property
@@ -105,6 +116,8 @@ class ResponseDecoder:
     def feed(self, token_ids: Sequence[int]) -> str:
         """The text that these ids let out."""
         text = self._detokenizer.feed(token_ids).replace("\0", "")
+        if self._opening:
+            text = self._opening.feed(text)
         return self._matcher.feed(text) if text else ""
 
     def flush(self) -> str:

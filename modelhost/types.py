@@ -32,6 +32,7 @@ class ModelSpec:
     """Which model to serve and how: the whole configuration of this package.
 
     model: `demo`, a folder, or a hub id.
+    adapter: folder of a LoRA that is added to the weights.
     device, dtype: torch's names, or `auto` (CUDA with bf16/fp16 when there is one, else fp32).
     cache_tokens: size of the paged KV cache in tokens; None chooses for the device.
     cache_dir: where a converted demo model is kept; None is the user's cache folder.
@@ -40,6 +41,7 @@ class ModelSpec:
 
     model: str = "demo"
     revision: str | None = None
+    adapter: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
     cache_tokens: int | None = None
@@ -53,6 +55,7 @@ class ModelCard:
 
     context_length: the largest prompt plus answer in tokens, KV cache considered.
     parameters: a count; dtype and device: torch's names.
+    adapter: name and revision of the LoRA that is in the weights; empty without one.
     """
 
     name: str
@@ -63,6 +66,7 @@ class ModelCard:
     device: str
     context_length: int
     vocabulary: int
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

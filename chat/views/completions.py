@@ -26,7 +26,12 @@ STARTED = int(time.time())
 
 
 class ChatCompletions(APIView):
-    """`POST /v1/chat/completions`, for unmodified OpenAI clients."""
+    """`POST /v1/chat/completions`, for unmodified OpenAI clients.
+
+    field_names: what the body calls the fields that errors name.
+    """
+
+    field_names: Mapping[str, str] = {}
 
     @extend_schema(request=CompletionSerializer, responses={200: dict})
     def post(self, request: Request) -> APIResponse | StreamingHttpResponse:
@@ -37,6 +42,8 @@ class ChatCompletions(APIView):
         )
         data = body.validated_data
         card = served_model(data.get("model"))
+        if not legacy:
+            self.field_names = body.names()
         question = _legacy_question(request, body) if legacy else _question(body)
         accepted = ask(request, question)
         created = int(accepted.prompt.created_at.timestamp())

@@ -11,6 +11,8 @@ from rest_framework import generics, mixins
 from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 
+from chat import responses
+from chat.filters import refuse_unknown
 from chat.models import Conversation, Prompt, Response
 from chat.pagination import NewestFirst
 from chat.representations import (
@@ -43,6 +45,7 @@ class Conversations(mixins.ListModelMixin, OwnConversations):
 
     def get(self, request: Request) -> APIResponse:
         """The caller's conversations, newest first."""
+        refuse_unknown(request.query_params)
         return self.list(request)
 
     @extend_schema(request=ConversationSerializer, responses={201: ConversationRowSerializer})
@@ -55,7 +58,7 @@ class Conversations(mixins.ListModelMixin, OwnConversations):
         return APIResponse(ConversationRowSerializer(row).data, status=201)
 
 
-class ConversationDetail(mixins.RetrieveModelMixin, mixins.DestroyModelMixin, OwnConversations):
+class ConversationDetail(mixins.RetrieveModelMixin, OwnConversations):
     """Read, change and delete one."""
 
     def get(self, request: Request, pk: UUID) -> APIResponse:
@@ -74,7 +77,8 @@ class ConversationDetail(mixins.RetrieveModelMixin, mixins.DestroyModelMixin, Ow
 
     def delete(self, request: Request, pk: UUID) -> APIResponse:
         """Remove it with everything in it; a response under way is cancelled."""
-        return self.destroy(request)
+        responses.remove(self.get_object())
+        return APIResponse(status=204)
 
 
 class Prompts(generics.GenericAPIView[Prompt]):
@@ -87,6 +91,7 @@ class Prompts(generics.GenericAPIView[Prompt]):
     @extend_schema(responses=PromptRowSerializer(many=True))
     def get(self, request: Request, pk: UUID) -> APIResponse:
         """Prompts with their responses, newest first."""
+        refuse_unknown(request.query_params)
         conversation = own_conversation(request, pk)
         rows = Prompt.objects.filter(conversation=conversation).prefetch_related("responses")
         page = self.paginate_queryset(rows)

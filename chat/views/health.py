@@ -10,7 +10,7 @@ from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
 from modelhost.errors import ModelHostError
-from modelhost.host import host
+from modelhost.host import HostState, host
 
 
 class Healthz(APIView):
@@ -43,8 +43,10 @@ class Readyz(APIView):
 
 def _waiting(reason: str) -> dict[str, Any]:
     progress = host.progress
+    # A model that is loaded and does not answer: its engine died, and may come back.
+    state = "stopped" if host.state is HostState.READY else host.state
     return {
-        "status": host.state,
+        "status": state,
         "detail": reason,
         "progress": {
             "stage": progress.stage,

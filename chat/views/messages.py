@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import generics
-from rest_framework.exceptions import PermissionDenied, ValidationError
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
 from chat import events, responses
-from chat.filters import ResponseFilter
+from chat.filters import ResponseFilter, refuse_unknown
 from chat.models import Response
 from chat.pagination import NewestFirst
 from chat.representations import AnswerSerializer, LoggedMessageSerializer
@@ -57,8 +56,7 @@ class Messages(generics.ListAPIView[Response]):
         """Own rows only."""
         if getattr(self, "swagger_fake_view", False):
             return self.queryset
-        known = {*ResponseFilter.base_filters, "cursor", "page_size"}
-        refuse_unknown(self.request.query_params, known)
+        refuse_unknown(self.request.query_params, *ResponseFilter.base_filters)
         rows = Response.objects.for_user(self.request.user).defer("token_ids")
         return rows.select_related("prompt")
 
@@ -66,11 +64,13 @@ class Messages(generics.ListAPIView[Response]):
 class SendMessage(APIView):
     """The stream for a browser's EventSource, which can only GET."""
 
+    http_method_names = ["get", "options"]  # a HEAD would start work and throw it away
+
     @extend_schema(parameters=[SendMessageSerializer], responses={200: EVENTS, 204: None})
     def get(self, request: Request) -> StreamingHttpResponse | HttpResponse:
         """Start a response to `prompt`; with `Last-Event-ID` go on with one instead."""
         refuse_foreign_pages(request)
-        if cursor := request.headers.get("Last-Event-ID"):
+        if (cursor := request.headers.get("Last-Event-ID")) is not None:
             return self._resume(request, cursor)
         query = validated(SendMessageSerializer, request.query_params.dict())
         data = query.validated_data
@@ -108,12 +108,13 @@ def refuse_foreign_pages(request: Request) -> None:
         raise PermissionDenied("This address is for EventSource, not for embedding.")
     for name in ("Origin", "Referer"):
         source = headers.get(name)
-        if source and urlsplit(source).netloc != request.get_host():
+        if source and host_of(source) != request.get_host():
             raise PermissionDenied("Other sites may not start a response here.")
 
 
-def refuse_unknown(query: Mapping[str, Any], known: set[str]) -> None:
-    """A misspelt filter must not look like one that matches everything."""
-    unknown = [name for name in query if name not in known]
-    if unknown:
-        raise ValidationError({name: ["Unknown parameter."] for name in unknown})
+def host_of(address: str) -> str:
+    """Host and port in an address; of a malformed one, nothing."""
+    try:
+        return urlsplit(address).netloc
+    except ValueError:
+        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from modelhost.checkpoints import chatglm
+from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.base import Checkpoint, Description, Loaded
+from modelhost.checkpoints.chatglm import ChatGLMCheckpoint
 from modelhost.checkpoints.gguf import DemoCheckpoint
 from modelhost.checkpoints.hub import HubCheckpoint, missing_weights
 from modelhost.errors import LoadFailed
@@ -22,6 +26,7 @@ __all__ = ["Checkpoint", "Description", "Loaded", "locate"]
 logger = logging.getLogger(__name__)
 
 # Weights as safetensors and what describes them. No *.py: code of a checkpoint is never fetched.
+PICKLED = ["pytorch_model*.bin", "pytorch_model.bin.index.json"]  # read as data only
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 
 
@@ -31,13 +36,14 @@ def locate(spec: ModelSpec, progress: Progress) -> Checkpoint:
     Raises LoadFailed.
     """
     if spec.model == "demo":
+        _refuse_adapter(spec)
         return DemoCheckpoint(cache_dir=spec.cache_dir)
     if folder := _folder(spec.model):
-        return _of_folder(folder, name=folder.resolve().name, revision=None)
+        return _of_folder(folder, spec, name=folder.resolve().name, revision=None)
     if spec.model.startswith((".", "/", "~")):
         raise LoadFailed(f"There is no folder {spec.model}. Name a folder, a hub id, or demo.")
     snapshot = _cached(spec) or _download(spec, progress)
-    return _of_folder(snapshot, name=spec.model, revision=snapshot.name[:12])
+    return _of_folder(snapshot, spec, name=spec.model, revision=snapshot.name[:12])
 
 
 def _folder(name: str) -> Path | None:
@@ -48,7 +54,7 @@ def _folder(name: str) -> Path | None:
         return None
 
 
-def _of_folder(folder: Path, *, name: str, revision: str | None) -> Checkpoint:
+def _of_folder(folder: Path, spec: ModelSpec, *, name: str, revision: str | None) -> Checkpoint:
     try:
         config = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
@@ -59,7 +65,19 @@ def _of_folder(folder: Path, *, name: str, revision: str | None) -> Checkpoint:
         raise LoadFailed(f"{folder / 'config.json'} cannot be read ({error}).") from error
     if not isinstance(config, dict):
         raise LoadFailed(f"{folder / 'config.json'} is not a JSON object.")
+    if config.get("model_type") == "chatglm":
+        adapter = Adapter(spec.adapter) if spec.adapter else None
+        return ChatGLMCheckpoint(folder, config, name=name, revision=revision, adapter=adapter)
+    _refuse_adapter(spec)
     return HubCheckpoint(folder, config, name=name, revision=revision)
+
+
+def _refuse_adapter(spec: ModelSpec) -> None:
+    if spec.adapter is not None:
+        raise LoadFailed(
+            f"The adapter {spec.adapter} cannot be used: {spec.model} is no ChatGLM checkpoint. "
+            "Unset LLMSITE_ADAPTER, or merge the adapter into the model's folder."
+        )
 
 
 def _cached(spec: ModelSpec) -> Path | None:
@@ -70,19 +88,20 @@ def _cached(spec: ModelSpec) -> Path | None:
         )
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    return None if missing_weights(snapshot) else snapshot
+    complete = not missing_weights(snapshot) or chatglm.is_complete(snapshot)
+    return snapshot if complete else None
 
 
 def _download(spec: ModelSpec, progress: Progress) -> Path:
     """Fetch a snapshot; HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are honoured by the library."""
     progress.begin(f"Downloading {spec.model}", unit="file")
     bar: Any = progress.tqdm_class()
+    fetch = functools.partial(snapshot_download, spec.model, revision=spec.revision, tqdm_class=bar)
     try:
-        return Path(
-            snapshot_download(
-                spec.model, revision=spec.revision, allow_patterns=WANTED, tqdm_class=bar
-            )
-        )
+        snapshot = Path(fetch(allow_patterns=WANTED))
+        if missing_weights(snapshot):  # a release from before safetensors
+            fetch(allow_patterns=PICKLED)
+        return snapshot
     except HFValidationError as error:
         raise LoadFailed(
             f"{spec.model!r} is neither a folder nor a hub id. Set LLMSITE_MODEL to one of them."

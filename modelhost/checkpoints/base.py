@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from modelhost.checkpoints.adapter import Adapter
     from modelhost.progress import Progress
     from modelhost.prompts import ChatFormat
 
@@ -35,6 +36,7 @@ class Description:
     context_length: int
     memory_bytes: int
     files: list[str] = field(default_factory=list)
+    adapter: str = ""
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,10 +51,11 @@ class Loaded:
 
 
 class Checkpoint(Protocol):
-    """One model on disk. `name` and `revision` stand on every stored response."""
+    """One model on disk. `name`, `revision` and adapter stand on every stored response."""
 
     name: str
     revision: str
+    adapter: Adapter | None
 
     def describe(self, *, device: torch.device, dtype: torch.dtype) -> Description:
         """Read config and headers, not weights. Raises LoadFailed."""

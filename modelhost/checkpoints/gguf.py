@@ -23,6 +23,7 @@ from filelock import FileLock
 from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
+from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.base import Description, Loaded
 from modelhost.checkpoints.hub import HubCheckpoint, load_folder, load_format, reporting
 from modelhost.errors import LoadFailed
@@ -38,6 +39,7 @@ class DemoCheckpoint:
     """The bundled model; needs no network."""
 
     name = NAME
+    adapter: Adapter | None = None
 
     def __init__(self, *, cache_dir: Path | None) -> None:
         self._gguf = bundled_file()
@@ -78,6 +80,8 @@ class DemoCheckpoint:
         return load_format(self._ensure_converted(Progress()))
 
     def _ensure_converted(self, progress: Progress) -> Path:
+        if self._converted.exists():  # it is whole, and its folder may be read-only
+            return self._converted
         try:
             self._cache.mkdir(parents=True, exist_ok=True)
             with FileLock(self._cache / f"{NAME}.lock"):  # two processes convert once

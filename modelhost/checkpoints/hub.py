@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
+from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.base import Description, Loaded, context_length, fingerprint
-from modelhost.errors import LoadFailed
+from modelhost.errors import LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.prompts import TemplateFormat
 
@@ -25,6 +26,8 @@ SINGLE = "model.safetensors"
 
 class HubCheckpoint:
     """A folder in the layout that `save_pretrained` writes. No code of the folder is executed."""
+
+    adapter: Adapter | None = None
 
     def __init__(
         self, folder: Path, config: dict[str, Any], *, name: str, revision: str | None
@@ -77,13 +80,14 @@ def load_folder(
                 use_safetensors=True,
                 attn_implementation="sdpa",
                 output_loading_info=True,
+                ignore_mismatched_sizes=True,  # reported, and refused below in clearer words
             )
         check_complete(folder, report)
         return Loaded(model.to(device).eval(), chat_format)
     except (torch.OutOfMemoryError, LoadFailed):
         raise
     except Exception as error:  # files from anywhere meet a large library
-        raise LoadFailed(f"The model in {folder} cannot be loaded: {first_line(error)}") from error
+        raise LoadFailed(f"The model in {folder} cannot be loaded: {first_line(error)}.") from error
 
 
 def check_complete(folder: Path, report: dict[str, Any]) -> None:
@@ -94,6 +98,11 @@ def check_complete(folder: Path, report: dict[str, Any]) -> None:
             + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
             + ", so it is not the whole model. Download it again."
         )
+    if mismatched := sorted(name for name, *_ in report["mismatched_keys"]):
+        raise LoadFailed(
+            f"{folder} holds weights of other sizes than its config.json says, "
+            f"{mismatched[0]} for one. Download it again."
+        )
 
 
 def load_format(folder: Path) -> TemplateFormat:
@@ -101,7 +110,7 @@ def load_format(folder: Path) -> TemplateFormat:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
-        raise LoadFailed(f"{folder} has no usable tokenizer: {first_line(error)}") from error
+        raise LoadFailed(f"{folder} has no usable tokenizer: {first_line(error)}.") from error
     if not tokenizer.chat_template:
         raise LoadFailed(
             f"{folder} has no chat template, so it is not a chat model. "
@@ -122,7 +131,7 @@ def load_config(folder: Path, config: dict[str, Any]) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
-        raise LoadFailed(f"{folder / 'config.json'} is not usable: {first_line(error)}") from error
+        raise LoadFailed(f"{folder / 'config.json'} is not usable: {first_line(error)}.") from error
 
 
 def stop_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
@@ -133,7 +142,7 @@ def stop_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
         if file.exists():
             configured = GenerationConfig.from_pretrained(folder).eos_token_id
     except Exception as error:
-        raise LoadFailed(f"{file} is not usable: {first_line(error)}") from error
+        raise LoadFailed(f"{file} is not usable: {first_line(error)}.") from error
     ids = [*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id]
     return frozenset(token_id for token_id in ids if isinstance(token_id, int))
 
@@ -153,7 +162,7 @@ def weight_names(folder: Path) -> list[str]:
         if not names or any(Path(name).name != name for name in names):
             raise ValueError("it must name files beside it")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise LoadFailed(f"{index} is not usable: {first_line(error)}") from error
+        raise LoadFailed(f"{index} is not usable: {first_line(error)}.") from error
     return sorted(names)
 
 
@@ -187,12 +196,6 @@ def files_read(folder: Path) -> list[Path]:
     """The files of a folder that loading it reads."""
     wanted = ("*.json", "*.safetensors", "*.jinja", "*.model")
     return sorted(file for pattern in wanted for file in folder.glob(pattern))
-
-
-def first_line(error: BaseException) -> str:
-    """A library's error as the beginning of a sentence."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(".") + "."
 
 
 @contextmanager

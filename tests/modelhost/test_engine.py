@@ -69,10 +69,10 @@ def test_twenty_answers_of_the_demo_model_are_what_generate_gives_alone(demo_eng
     ]  # fmt: skip
     rendered = [demo_engine.render([Turn("user", text)]).token_ids for text in questions]
 
-    tickets = [demo_engine.submit(prompt, Sampling(max_tokens=8)) for prompt in rendered]
+    tickets = [demo_engine.submit(prompt, Sampling(max_tokens=5)) for prompt in rendered]
 
     assert [ids_of(ticket) for ticket in tickets] == [
-        generate(alone.model, prompt, 8, alone.format.stop_ids) for prompt in rendered
+        generate(alone.model, prompt, 5, alone.format.stop_ids) for prompt in rendered
     ]
 
 
@@ -92,8 +92,8 @@ def test_the_demo_model_knows_the_capital_of_france(demo_engine, finish):
 def test_a_seed_of_the_demo_model_gives_one_answer_alone_in_company_and_continued(
     demo_engine, ids_of
 ):
-    rendered = demo_engine.render([Turn("user", "Tell me a story.")], max_tokens=24).token_ids
-    choice = Sampling(max_tokens=24, temperature=0.9, top_p=0.95, seed=2024)
+    rendered = demo_engine.render([Turn("user", "Tell me a story.")], max_tokens=14).token_ids
+    choice = Sampling(max_tokens=14, temperature=0.9, top_p=0.95, seed=2024)
     alone = ids_of(demo_engine.submit(rendered, choice))
 
     company = [demo_engine.submit(rendered, replace(choice, seed=seed)) for seed in range(12)]
@@ -481,7 +481,9 @@ def test_trouble_in_one_requests_decoder_is_its_own(load_tiny, serve, ids_of):
             raise KeyError(poison)
         return loaded.format.decode(token_ids)
 
-    trouble = SimpleNamespace(decode=decode, stop_ids=loaded.format.stop_ids)
+    trouble = SimpleNamespace(
+        decode=decode, stop_ids=loaded.format.stop_ids, opening=loaded.format.opening
+    )
     engine = serve(Loaded(loaded.model, trouble))
 
     bad = engine.submit(prompts(3)[2], ASKED)
@@ -510,9 +512,7 @@ class Bomb:
             raise RuntimeError("a kernel went wrong")
 
 
-def test_a_dead_engine_ends_all_its_tickets_and_starts_again_by_itself(
-    load_tiny, serve, gate, ids_of
-):
+def test_a_dead_engine_ends_all_its_tickets_and_starts_again_by_itself(load_tiny, serve, ids_of):
     loaded = load_tiny()
     bomb = Bomb(loaded.model)
     engine = serve(loaded)
@@ -561,7 +561,7 @@ def test_a_request_that_slips_past_validation_costs_a_restart_not_the_service(se
     assert ids_of(engine.submit(PROMPT, ASKED)) == expected
 
 
-def test_a_dead_engine_is_not_alive_and_takes_nothing(load_tiny, serve, gate):
+def test_a_dead_engine_is_not_alive_and_takes_nothing(load_tiny, serve):
     loaded = load_tiny()
     bomb = Bomb(loaded.model)
     engine = serve(loaded)

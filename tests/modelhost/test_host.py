@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from modelhost.errors import LoadFailed, NotReady
-from modelhost.host import Host, HostState, host
+from modelhost.host import Host, HostState
 from modelhost.types import ModelSpec
 
 SPEC = ModelSpec(model="a-model")
@@ -259,11 +259,6 @@ def test_the_failure_of_a_load_that_was_given_up_is_nobodys():
 
     assert a_host.wait(10).alive
     assert a_host.error == ""
-
-
-def test_the_process_has_one_host():
-    assert isinstance(host, Host)
-    assert host.state is HostState.IDLE
 
 
 def test_importing_what_the_web_process_imports_brings_in_no_torch():

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 from chat import responses
 from chat.live import LiveResponse
 from chat.model_spec import spec
+from chat.parsers import unstorable
 from chat.responses import Question, Wishes
 from chat.supervisor import supervisor
 from modelhost.errors import ModelHostError
@@ -37,6 +38,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not options["prompt"].strip():
             raise CommandError("The prompt is empty.")
+        if problem := unstorable(options["prompt"]):  # the terminal's bytes were no UTF-8
+            raise CommandError(problem)
         user, _ = get_user_model().objects.get_or_create(username=options["user"])
         question = Question(
             content=options["prompt"],

@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 from argparse import ArgumentParser
+from itertools import count
 from typing import Any
 
 from daphne.server import Server
@@ -59,9 +60,11 @@ class Command(BaseCommand):
         if users.objects.filter(is_superuser=True).exists():
             return None
         password = secrets.token_urlsafe(12)
-        user = users.objects.create_superuser(ADMIN, password=password)
+        names = (ADMIN if at == 1 else f"{ADMIN}{at}" for at in count(1))
+        name = next(name for name in names if not users.objects.filter(username=name).exists())
+        user = users.objects.create_superuser(name, password=password)
         _, key = ApiKey.issue(user=user, name="first key")
-        self.stdout.write(f"Created the user {ADMIN}; these are shown this once:")
+        self.stdout.write(f"Created the user {name}; these are shown this once:")
         self.stdout.write(f"  password  {password}")
         self.stdout.write(f"  API key   {key}")
         return key
@@ -78,7 +81,7 @@ class Command(BaseCommand):
 def try_line(address: str, key: str) -> str:
     """A command that answers."""
     return (
-        f"curl {address}/chat/new/message/ -H 'Authorization: Bearer {key}' "
+        f'curl {address}/chat/new/message/ -H "Authorization: Bearer {key}" '
         "-H 'Content-Type: application/json' "
         """-d '{"prompt": "What is the capital of France?"}'"""
     )

@@ -29,7 +29,7 @@ export function ask(question, onPiece, signal) {
 /** Follow a response that exists, from its beginning. */
 export function follow(messageId, onPiece, signal) {
   onPiece({ message_id: messageId, text: "", whole: true });
-  return resume({ id: `${messageId}:0`, messageId }, onPiece, signal);
+  return resume({ id: `${messageId}:0` }, onPiece, signal);
 }
 
 function listen(address, question, onPiece, signal) {
@@ -76,7 +76,7 @@ async function post(question, onPiece, signal) {
     body: JSON.stringify({ prompt: question.prompt, stream: true }),
     signal,
   });
-  const position = { id: null, messageId: null };
+  const position = { id: null };
   const end = await read(response, position, onPiece, signal);
   if (end) return conclude(end);
   if (position.id) return resume(position, onPiece, signal);
@@ -98,7 +98,7 @@ async function resume(position, onPiece, signal) {
   for (;;) {
     const headers = { "Last-Event-ID": position.id };
     const response = await request("/sendMessage", { headers, signal });
-    if (response.status === 204) return settled(position.messageId, onPiece, signal);
+    if (response.status === 204) return settled(position.id.split(":")[0], onPiece, signal);
     const end = await read(response, position, onPiece, signal);
     if (end) return conclude(end);
     await pause(RETRY_AFTER, signal);
@@ -119,7 +119,7 @@ async function read(response, position, onPiece, signal) {
   try {
     for await (const event of events(response)) {
       position.id = event.id ?? position.id;
-      position.messageId = event.data.message_id;
+      if (!event.data) continue; // the opening: an id alone, so that a lost stream has a name
       onPiece(pieceOf(event));
       if (isTerminal(event)) return event;
     }
@@ -151,7 +151,8 @@ async function* events(response) {
     rest = blocks.pop(); // an event ends with an empty line; this one has not ended yet
     for (const block of blocks) {
       const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s)));
-      if (fields.data) yield { name: fields.event, id: fields.id, data: JSON.parse(fields.data) };
+      const data = fields.data && JSON.parse(fields.data);
+      yield { name: fields.event, id: fields.id, data };
     }
   }
 }

@@ -184,18 +184,19 @@ async function open() {
   known = new Set();
   toggleMenu(false);
   notice();
-  showEmpty();
+  $("transcript").replaceChildren();
   markOpen();
   $("send").disabled = false;
   $("transcript").removeAttribute("aria-busy");
-  if (conversation) await showTranscript(view).catch((error) => notice(error.message));
+  if (!conversation) showEmpty();
+  else await showTranscript(view).catch((error) => notice(error.message));
 }
 
 async function showTranscript(mine) {
   const prompts = await allPrompts(conversation, mine.signal);
   if (mine !== view) return;
   const path = newestPath(prompts);
-  if (path.length) $("transcript").replaceChildren();
+  if (!path.length) showEmpty();
   for (const { prompt, response } of path) {
     for (const turn of prompt.earlier) addTurn(turn.role, turn.content);
     if (prompt.content) addTurn("user", prompt.content);

@@ -1,0 +1,234 @@
+"""The log as staff read it. How it looks in a browser is in test_admin_page.py."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from chat.models import ApiKey, Conversation, Prompt, Response
+
+LIST = "/admin/chat/response/"
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def staff(django_user_model, transactional_db) -> Client:
+    """A browser in which an administrator is signed in."""
+    client = Client()
+    client.force_login(django_user_model.objects.create_superuser("root", password="secret"))
+    return client
+
+
+def asked(user, said: str, *, at: datetime = NOON, **columns) -> Response:
+    """A stored response to a stored prompt."""
+    conversation = columns.pop("conversation", None)
+    conversation = conversation or Conversation.objects.create(user=user, title=f"About {said}")
+    prompt = Prompt.objects.create(
+        conversation=conversation, content=said, created_at=at, follows=columns.pop("follows", None)
+    )
+    values = {"status": Response.Status.DONE, "text": said.upper(), "created_at": at, **columns}
+    return Response.objects.create(prompt=prompt, user=user, **values)
+
+
+def listed(client: Client, query: str = "") -> list[Response]:
+    """The rows that the log shows."""
+    answer = client.get(f"{LIST}{query}")
+    assert answer.status_code == 200, answer.content
+    return list(answer.context["cl"].result_list)
+
+
+def test_the_log_is_newest_first(staff, user):
+    rows = [asked(user, str(at), at=NOON + timedelta(hours=at)) for at in range(3)]
+
+    assert listed(staff) == rows[::-1]
+
+
+@pytest.mark.parametrize("spelled", ["capital", "PARIS", "ada", "{id}", "{hex}"])
+def test_the_log_is_searched_by_words_by_user_and_by_id(staff, user, other, spelled):
+    row = asked(user, "the capital", text="It is Paris.")
+    asked(other, "nothing", text="of that kind")
+    term = spelled.format(id=row.pk, hex=row.pk.hex)
+
+    assert listed(staff, f"?q={term}") == [row]
+
+
+def test_the_log_is_filtered(staff, user):
+    done = asked(user, "a", surface="message", model="m1", finish_reason="stop")
+    failed = asked(user, "b", surface="completion", model="m2", status=Response.Status.FAILED)
+    imported = asked(user, "c", imported=True)
+
+    assert listed(staff, "?status__exact=failed") == [failed]
+    assert listed(staff, "?surface=message") == [done]
+    assert listed(staff, "?model=m2") == [failed]
+    assert listed(staff, "?imported__exact=1") == [imported]
+    assert listed(staff, "?finish_reason=stop") == [done]
+
+
+def test_the_log_goes_down_from_year_to_day(staff, user):
+    old = asked(user, "a", at=NOON - timedelta(days=400))
+    new = asked(user, "b", at=NOON)
+
+    assert listed(staff, "?created_at__year=2025") == [old]
+    day = "?created_at__year=2026&created_at__month=11&created_at__day=21"
+    assert listed(staff, day) == [new]
+
+
+def test_the_list_takes_the_same_queries_for_any_number_of_rows(
+    staff, user, django_assert_max_num_queries
+):
+    key, _ = ApiKey.issue(user=user)
+    for at in range(40):
+        asked(user, str(at), at=NOON + timedelta(seconds=at), api_key=key)
+    staff.get(LIST)
+    with django_assert_max_num_queries(12):
+        staff.get(LIST)
+
+
+def test_a_row_shows_everything_that_was_stored(staff, user):
+    key, _ = ApiKey.issue(user=user, name="laptop")
+    row = asked(
+        user,
+        "the prompt",
+        api_key=key,
+        model="some-model",
+        seed=987654,
+        temperature=0.25,
+        prompt_tokens=77,
+        completion_tokens=88,
+        token_ids=[123456, 7],
+        error="an error",
+        client={"user": "u-9"},
+        first_token_at=NOON + timedelta(seconds=1.5),
+        finished_at=NOON + timedelta(seconds=3),
+    )
+    page = staff.get(f"{LIST}{row.pk}/change/").content.decode()
+
+    for shown in (
+        "the prompt",
+        "THE PROMPT",
+        "some-model",
+        "987654",
+        "0.25",
+        "77",
+        "88",
+        "123456",
+        "an error",
+        "u-9",
+        "laptop",
+        "1.50 s",
+        "3.00 s",
+        f"/admin/chat/conversation/{row.prompt.conversation_id}/change/",
+    ):
+        assert shown in page, shown
+
+
+def test_a_conversation_reads_as_a_transcript(staff, user):
+    first = asked(user, "first question")
+    conversation = first.prompt.conversation
+    later = NOON + timedelta(seconds=1)
+    second = asked(
+        user, "second question", at=later, conversation=conversation, follows=first
+    )
+    prompt = Prompt.objects.get(responses=second)
+    prompt.earlier = [{"role": "user", "content": "by the way"}]
+    prompt.save()
+    page = staff.get(f"/admin/chat/conversation/{conversation.pk}/change/").content.decode()
+
+    places = [
+        page.index(text)
+        for text in (
+            "first question",
+            "FIRST QUESTION",
+            "by the way",
+            "second question",
+            "SECOND QUESTION",
+        )
+    ]
+    assert places == sorted(places)
+
+
+def test_a_transcript_takes_the_same_queries_for_any_number_of_turns(
+    staff, user, django_assert_max_num_queries
+):
+    row = asked(user, "0")
+    conversation = row.prompt.conversation
+    for at in range(1, 30):
+        moment = NOON + timedelta(seconds=at)
+        row = asked(user, str(at), at=moment, conversation=conversation, follows=row)
+    with django_assert_max_num_queries(12):
+        page = staff.get(f"/admin/chat/conversation/{conversation.pk}/change/")
+    assert page.content.count(b'class="assistant"') == 30
+
+
+def test_text_of_people_and_models_is_shown_as_text(staff, user):
+    row = asked(user, HOSTILE, text=HOSTILE, error=HOSTILE, model=HOSTILE, client={"user": HOSTILE})
+    conversation = row.prompt.conversation
+    for address in (
+        LIST,
+        f"{LIST}{row.pk}/change/",
+        "/admin/chat/conversation/",
+        f"/admin/chat/conversation/{conversation.pk}/change/",
+    ):
+        page = staff.get(address).content.decode()
+        assert HOSTILE not in page
+        assert "&lt;script&gt;alert(1)" in page, address
+
+
+@pytest.mark.parametrize("model", ["response", "conversation"])
+def test_the_record_is_read_only(staff, user, model):
+    row = asked(user, "a")
+    pk = row.pk if model == "response" else row.prompt.conversation_id
+    change = reverse(f"admin:chat_{model}_change", args=[pk])
+
+    assert staff.get(reverse(f"admin:chat_{model}_add")).status_code == 403
+    assert staff.get(reverse(f"admin:chat_{model}_delete", args=[pk])).status_code == 403
+    assert staff.post(change, {"text": "changed", "title": "changed"}).status_code == 403
+    action = {"action": "delete_selected", "_selected_action": [str(pk)], "post": "yes"}
+    staff.post(reverse(f"admin:chat_{model}_changelist"), action)
+    row.refresh_from_db()
+    assert (row.text, row.prompt.conversation.title) == ("A", "About a")
+    assert b"_save" not in staff.get(change).content
+
+
+def test_keys_are_revoked_together_and_never_deleted(staff, user):
+    kept, taken = ApiKey.issue(user=user, name="kept")[0], ApiKey.issue(user=user, name="taken")[0]
+    action = {"action": "revoke", "_selected_action": [str(taken.pk)]}
+    answer = staff.post("/admin/chat/apikey/", action, follow=True)
+
+    assert b"1 keys revoked." in answer.content
+    kept.refresh_from_db()
+    taken.refresh_from_db()
+    assert kept.revoked_at is None
+    assert taken.revoked_at is not None
+    assert staff.get(f"/admin/chat/apikey/{taken.pk}/delete/").status_code == 403
+    assert staff.get("/admin/chat/apikey/add/").status_code == 403
+
+
+def test_a_keys_page_shows_no_digest(staff, user):
+    key, secret = ApiKey.issue(user=user)
+    page = staff.get(f"/admin/chat/apikey/{key.pk}/change/").content.decode()
+
+    assert key.prefix in page
+    assert key.digest not in page
+    assert secret not in page
+
+
+@pytest.mark.parametrize("model", ["response", "conversation", "apikey"])
+def test_who_is_not_staff_sees_nothing(user, model):
+    asked(user, "secret words")
+    browser = Client()
+    browser.force_login(user)
+    answer = browser.get(f"/admin/chat/{model}/")
+
+    assert answer.status_code == 302
+    assert answer.headers["Location"].startswith("/admin/login/")
+
+
+def test_a_key_opens_no_admin(api, user):
+    user.is_staff = user.is_superuser = True
+    user.save()
+    assert api.get(LIST).status_code == 302

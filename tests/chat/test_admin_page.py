@@ -1,0 +1,81 @@
+"""The log in the admin, in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import expect
+
+from chat.models import Response
+from tests.fakes import ScriptedEngine
+
+pytest_plugins = ["tests.browser"]
+# WhiteNoise serves files from a synchronous iterator, about which Django warns under ASGI.
+pytestmark = pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")
+
+LOG = "/admin/chat/response/"
+ROWS = "#result_list tbody tr"
+HOSTILE = '<script>alert(1)</script><img src="https://evil.example/x">'
+
+
+@pytest.fixture
+def log(api, serve):
+    """Three responses: one done, one failed, one whose text would like to be markup."""
+    serve(ScriptedEngine("Paris.", "\nOn the Seine."))
+    first = api.post("/chat/new/message/", json={"prompt": "The capital of France?"}).json()
+    serve(ScriptedEngine("Rom", "e", fail_at=1))
+    api.post("/chat/new/message/", json={"prompt": "意大利的首都？"})
+    serve(ScriptedEngine(HOSTILE))
+    body = {"prompt": "Show\nmarkup", "conversation": first["conversation"]}
+    api.post("/chat/new/message/", json=body)
+    return first
+
+
+def test_the_list_shows_filters_and_finds(signed_in, log):
+    signed_in.goto(LOG)
+    expect(signed_in.locator(ROWS)).to_have_count(3)
+    expect(signed_in.locator(ROWS).nth(0)).to_contain_text("<script>")
+    expect(signed_in.locator(ROWS).nth(2)).to_contain_text("The capital of France?")
+    expect(signed_in.locator(ROWS).nth(2)).to_contain_text("ada")
+
+    signed_in.goto(f"{LOG}?status__exact=failed")
+    expect(signed_in.locator(ROWS)).to_have_count(1)
+    expect(signed_in.locator(ROWS)).to_contain_text("意大利的首都？")
+
+    for term in ("Seine", "capital of", log["message_id"]):
+        signed_in.goto(LOG)
+        signed_in.locator("#searchbar").fill(term)
+        signed_in.locator("#searchbar").press("Enter")
+        expect(signed_in.locator(ROWS)).to_have_count(1)
+        expect(signed_in.locator(ROWS)).to_contain_text("The capital of France?")
+
+
+def test_a_response_shows_everything_in_full_and_nothing_to_change(signed_in, log):
+    signed_in.goto(LOG)
+    signed_in.locator(ROWS).nth(2).get_by_role("link").first.click()
+
+    texts = signed_in.locator(".chat-text:visible")
+    expect(texts.nth(0)).to_have_text("The capital of France?")
+    assert texts.nth(1).inner_text() == "Paris.\nOn the Seine."  # its lines are lines
+    for heading in ("Asked", "Answered", "Figures", "Sampling", "Who"):
+        expect(signed_in.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+    row = Response.objects.get(pk=log["message_id"])
+    expect(signed_in.get_by_text(str(row.seed))).to_be_visible()
+    assert signed_in.locator("main textarea, [name=_save]").count() == 0
+
+
+def test_a_conversation_reads_as_a_transcript(signed_in, log):
+    signed_in.goto(f"/admin/chat/conversation/{log['conversation']}/change/")
+
+    turns = signed_in.locator(".chat-transcript section")
+    expect(turns.locator("header strong")).to_have_text(["user", "assistant"] * 2)
+    expect(turns.locator(".chat-text")).to_have_text(
+        ["The capital of France?", "Paris.\nOn the Seine.", "Show\nmarkup", HOSTILE]
+    )
+    turns.nth(1).get_by_role("link").click()
+    expect(signed_in.get_by_text(log["message_id"])).to_be_visible()
+
+
+def test_the_other_lists_open(signed_in, log):
+    for name in ("conversation", "apikey"):
+        signed_in.goto(f"/admin/chat/{name}/")
+        expect(signed_in.locator(ROWS).first).to_be_visible()

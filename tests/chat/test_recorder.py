@@ -1,0 +1,163 @@
+"""Writing live responses into their rows."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from contextlib import contextmanager
+
+import pytest
+from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection
+
+from chat.live import LiveResponse
+from chat.models import Conversation, Prompt, Response
+from chat.recorder import Record, commit
+from modelhost.types import Finish, FinishReason, Piece, Role, Turn, Usage
+
+
+def record_of(user, text: str = "") -> Record:
+    """A record whose row exists, with some text that is not in the row yet."""
+    conversation = Conversation.objects.create(user=user)
+    prompt = Prompt.objects.create(conversation=conversation, content="a")
+    row = Response.objects.create(prompt=prompt, user=user)
+    record = Record(live=LiveResponse(row.pk), history="", said=[Turn(Role.USER, "a")])
+    if text:
+        record.take(Piece(text, tuple(map(ord, text))))
+    return record
+
+
+def row_of(record: Record) -> Response:
+    """Its row as the database has it."""
+    return Response.objects.get(pk=record.live.id)
+
+
+@contextmanager
+def trouble(error: Exception, *, times: int = 1, only: str = ""):
+    """The database fails on updates of responses, or on those that say `only`."""
+    left = times
+
+    def fail(execute, sql, params, many, context):
+        nonlocal left
+        if sql.startswith("UPDATE") and only in json.dumps(params, default=str) and left:
+            left -= 1
+            raise error
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(fail):
+        yield
+
+
+def test_all_news_go_into_one_transaction(user, django_assert_max_num_queries):
+    records = [record_of(user, f"text {at}") for at in range(30)]
+    with django_assert_max_num_queries(32):  # the transaction's two ends and one update each
+        commit(records)
+
+    assert [row_of(record).text for record in records] == [f"text {at}" for at in range(30)]
+    assert {row_of(record).status for record in records} == {"streaming"}
+    assert not any(record.dirty or record.lost for record in records)
+
+
+def test_an_end_is_written_with_everything_that_belongs_to_it(user):
+    record = record_of(user, "Hi")
+    record.settle(Finish(FinishReason.LENGTH, Usage(3, 2)))
+    commit([record])
+
+    row = row_of(record)
+    assert (row.status, row.finish_reason, row.text, row.token_ids) == (
+        "done",
+        "length",
+        "Hi",
+        [72, 105],
+    )
+    assert (row.prompt_tokens, row.completion_tokens) == (3, 2)
+    assert row.finished_at == record.finished_at
+    assert row.lease_until is None
+    assert len(row.fingerprint) == 64
+    assert record.stored == record.outcome
+
+
+@pytest.mark.parametrize(
+    ("reason", "interrupted", "status"),
+    [
+        (FinishReason.STOP, False, "done"),
+        (FinishReason.LENGTH, False, "done"),
+        (FinishReason.TOOL_CALLS, False, "done"),
+        (FinishReason.CANCELLED, False, "stopped"),
+        (FinishReason.CANCELLED, True, "interrupted"),
+        (FinishReason.STOP, True, "done"),
+        (FinishReason.ERROR, False, "failed"),
+    ],
+)
+def test_every_finish_has_its_status(user, reason, interrupted, status):
+    record = record_of(user)
+    record.interrupted = interrupted
+    record.settle(Finish(reason, Usage(1, 1), "why" if reason is FinishReason.ERROR else ""))
+    commit([record])
+
+    row = row_of(record)
+    assert row.status == status
+    assert bool(row.error) == (status in ("failed", "interrupted"))
+
+
+@pytest.mark.parametrize("error", [OperationalError("locked"), InterfaceError("closed")])
+def test_trouble_with_the_database_loses_nothing(user, error):
+    records = [record_of(user, "one"), record_of(user, "two")]
+    with trouble(error):
+        commit(records)
+    assert all(record.dirty for record in records)
+    assert row_of(records[0]).text == ""
+
+    commit(records)
+    assert [row_of(record).text for record in records] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("too long"),
+        UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no"),
+        OverflowError("too big"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_row_that_cannot_be_stored_fails_alone(user, error):
+    good, bad = record_of(user, "good"), record_of(user, "bad")
+    with trouble(error, times=2, only='"bad"'):
+        commit([good, bad])
+
+    assert (row_of(good).text, row_of(good).status) == ("good", "streaming")
+    row = row_of(bad)
+    assert (row.text, row.status, row.error) == ("", "failed", "The response could not be stored.")
+    assert bad.stored == bad.outcome
+    assert bad.stored.failed
+    assert row.lease_until is None
+
+
+def test_a_row_that_is_gone_is_noticed(user):
+    record = record_of(user, "text")
+    Response.objects.all().delete()
+    commit([record])
+
+    assert record.lost
+
+
+@pytest.mark.parametrize("status", ["done", "stopped", "failed", "interrupted"])
+def test_a_settled_row_is_never_written_again(user, status):
+    record = record_of(user, "text")
+    Response.objects.update(status=status)
+    commit([record])
+
+    assert record.lost
+    assert (row_of(record).text, row_of(record).status) == ("", status)
+
+
+def test_the_database_knows_only_our_statuses(user):
+    record = record_of(user)
+    with pytest.raises(IntegrityError):
+        Response.objects.filter(pk=record.live.id).update(status="nonsense")
+
+
+def test_a_record_of_nothing_has_no_row(db):
+    record = Record(live=LiveResponse(uuid.uuid4()), history="", said=[])
+    commit([record])
+    assert record.lost

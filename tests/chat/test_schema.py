@@ -1,0 +1,74 @@
+"""The API described by itself: OpenAPI and its reading room."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.urls import URLPattern, get_resolver
+from drf_spectacular.drainage import GENERATOR_STATS
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.validation import validate_schema
+
+UNDESCRIBED = {"page"}  # for people
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict:
+    """The generated description; a warning of the generator is a failure here."""
+    GENERATOR_STATS.reset()
+    made = SchemaGenerator().get_schema(request=None, public=True)
+    assert GENERATOR_STATS._warn_cache == {}
+    assert GENERATOR_STATS._error_cache == {}
+    return made
+
+
+def test_the_description_is_valid(schema):
+    validate_schema(schema)
+
+
+def test_every_route_of_the_api_is_described(schema):
+    ours = next(one for one in get_resolver().url_patterns if "chat.urls" in str(one))
+    routes = {
+        "/" + re.sub(r"<\w+:(\w+)>", r"{\1}", str(route.pattern).strip("^$").replace("/?", "/"))
+        for route in ours.url_patterns
+        if isinstance(route, URLPattern) and route.name not in UNDESCRIBED
+    }
+    described = {path.replace("{id}", "{pk}") for path in schema["paths"]}
+
+    assert {path.rstrip("/") for path in routes} == {path.rstrip("/") for path in described}
+
+
+def test_every_operation_says_what_it_does_and_answers(schema):
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            assert operation.get("description"), (method, path)
+            assert operation["responses"], (method, path)
+
+
+def test_the_description_names_the_fields_of_a_message(schema):
+    fields = schema["components"]["schemas"]["Message"]["properties"]
+
+    assert {"prompt", "history", "conversation", "stream", "temperature"} <= set(fields)
+
+
+def test_programs_get_it_without_a_key(client_for):
+    answer = client_for(None).get("/api/schema/")
+
+    assert answer.status_code == 200
+    assert "openapi" in answer.text[:200]
+
+
+# WhiteNoise serves files from a synchronous iterator, about which Django warns under ASGI.
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")
+def test_the_reading_room_needs_no_other_host(client_for, server):
+    client = client_for(None)
+    page = client.get("/api/docs/")
+    assert page.status_code == 200
+
+    addresses = re.findall(r"""(?:src|href)=["']([^"']+)""", page.text)
+    assert addresses
+    assert not re.search(r"https?://|//cdn", "".join(addresses))
+    for address in addresses:
+        if address.startswith("/static/"):
+            assert client.get(address).status_code == 200

@@ -1,0 +1,375 @@
+"""ChatGLM3 on the native network answers what the authors' own code answered.
+
+The reference lies outside the repository; a stranger's clone skips what needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+from modelhost.chatglm import CONTROL_TOKENS, ChatGLMFormat, MetadataLine
+from modelhost.checkpoints import locate
+from modelhost.checkpoints.adapter import Adapter
+from modelhost.errors import BadTurns, LoadFailed
+from modelhost.loading import describe, load
+from modelhost.progress import Progress
+from modelhost.text import ResponseDecoder
+from modelhost.types import FinishReason, ModelSpec, Sampling, Turn
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "chatglm3"
+TINY = SHARED / "chatglm3-tiny"
+LORA = SHARED / "lora-tiny"
+
+pytestmark = pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the reference checkpoint of ChatGLM3 is not beside the repository"
+)
+
+CASES = json.loads((SHARED / "cases.json").read_text()) if SHARED.is_dir() else []
+LORA_CASES = json.loads((SHARED / "lora_cases.json").read_text()) if SHARED.is_dir() else []
+TRANSCRIPT = (
+    "你|好|👋|!|我是|人工智能|助手| Chat|GL|M|3|-|6|B|,|很高兴|见到|你|,|欢迎|问我|任何|问题|。"
+).split("|")
+
+
+def turns_of(case: dict) -> list[Turn]:
+    last = Turn(case.get("role", "user"), case["query"])
+    return [*map(turn, case.get("history", [])), last]
+
+
+def turn(item: dict) -> Turn:
+    return Turn(item["role"], item["content"], item.get("metadata", ""), item.get("tools"))
+
+
+def loaded(folder: Path = TINY, adapter: Path | None = None):
+    spec = ModelSpec(model=str(folder), device="cpu", dtype="fp32", adapter=adapter)
+    checkpoint = locate(spec, Progress())
+    return checkpoint.load(device=torch.device("cpu"), dtype=torch.float32, progress=Progress())
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return loaded()
+
+
+@pytest.fixture(scope="module")
+def chat_format():
+    return ChatGLMFormat(TINY / "tokenizer.model")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the tiny checkpoint to break."""
+    folder = tmp_path / "chatglm3-broken"
+    shutil.copytree(TINY, folder, copy_function=shutil.copyfile)
+    return folder
+
+
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_prompts_logits_and_greedy_ids_are_the_originals(tiny, case):
+    ids = tiny.format.encode(turns_of(case))
+    logits = tiny.model(torch.tensor([ids])).logits[0, -1]
+    top = logits.topk(5)
+    made = tiny.model.generate(torch.tensor([ids]), max_new_tokens=24, do_sample=False)
+
+    assert ids == case["input_ids"]
+    assert top.indices.tolist() == case["next_top5"]
+    assert top.values.tolist() == pytest.approx(case["next_top5_logits"], abs=1e-3)
+    assert made[0, len(ids) :].tolist() == case["greedy_ids"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
+def test_the_text_after_every_token_is_the_originals(chat_format, case):
+    ids = case["greedy_ids"]
+
+    assert [chat_format.decode(ids[: at + 1]) for at in range(len(ids))] == case["cumulative_text"]
+
+
+@pytest.mark.parametrize("case", LORA_CASES, ids=range(len(LORA_CASES)))
+def test_an_adapter_changes_the_answers_as_it_did_originally(case):
+    adapted = loaded(adapter=LORA)
+    ids = adapted.format.encode(turns_of(case))
+    logits = adapted.model(torch.tensor([ids])).logits[0, -1]
+    made = adapted.model.generate(torch.tensor([ids]), max_new_tokens=16, do_sample=False)
+
+    assert logits.topk(5).indices.tolist() == case["next_top5"]
+    assert logits.topk(5).values.tolist() == pytest.approx(case["next_top5_logits"], abs=1e-3)
+    assert made[0, len(ids) :].tolist() == case["greedy_ids"]
+
+
+async def test_the_running_engine_answers_all_cases_at_once_like_the_original():
+    engine = load(ModelSpec(model=str(TINY), device="cpu", cache_tokens=2048), Progress())
+    try:
+        tickets = []
+        for case in CASES:
+            rendered = engine.render(turns_of(case), max_tokens=24)
+            assert rendered.token_ids == case["input_ids"]
+            tickets.append(engine.submit(rendered.token_ids, Sampling(max_tokens=24)))
+        for ticket, case in zip(tickets, CASES, strict=True):
+            pieces = [piece async for piece in ticket]
+            assert [i for piece in pieces for i in piece.token_ids] == case["greedy_ids"]
+            assert "".join(piece.text for piece in pieces) == case["greedy_text"]
+            assert ticket.finish.reason is FinishReason.LENGTH
+    finally:
+        engine.stop()
+
+
+def test_the_transcript_goes_out_in_its_24_pieces(chat_format):
+    ids = chat_format.content_ids("".join(TRANSCRIPT))
+    decoder = ResponseDecoder(chat_format.decode, opening=chat_format.opening())
+
+    metadata = chat_format.content_ids("\n")
+    pieces = [decoder.feed([token_id]) for token_id in [*metadata, *ids]]
+
+    assert len(ids) == 27
+    assert [piece for piece in pieces if piece] == TRANSCRIPT
+
+
+def test_the_metadata_line_delays_no_visible_text():
+    line = MetadataLine()
+
+    assert [line.feed(text) for text in ["\n", " ", "Hi", " \n", " you"]] == [
+        "",
+        "",
+        "Hi",
+        " \n",
+        " you",
+    ]
+    assert MetadataLine().feed("Hi") == "Hi"
+
+
+SPELLINGS = st.sampled_from(
+    [*CONTROL_TOKENS, "</s>", "<s>", "<unk>", "<0x0A>", "▁", "👩‍👩‍👧", "你好", "\n"]
+)
+TEXTS = st.lists(SPELLINGS | st.text(max_size=8), max_size=8).map("".join)
+
+
+@given(TEXTS)
+@settings(max_examples=2000, deadline=None)
+def test_no_text_makes_a_control_id(chat_format, text):
+    ids = chat_format.encode([Turn("user", text)])
+    control = set(chat_format.control_ids.values()) | {1, 2}
+
+    structure = [chat_format.control_ids[name] for name in ("[gMASK]", "sop", "<|user|>")]
+    structure.append(chat_format.control_ids["<|assistant|>"])
+    assert [token_id for token_id in ids if token_id in control] == structure
+
+
+@given(TEXTS)
+@settings(max_examples=500, deadline=None)
+def test_decoding_in_pieces_equals_decoding_at_once(chat_format, text):
+    ids = chat_format.content_ids(text)
+    decoder = ResponseDecoder(chat_format.decode)
+
+    pieces = [decoder.feed([token_id]) for token_id in ids]
+
+    whole = chat_format.decode(ids).replace("\0", "")
+    assert "".join(pieces) + decoder.flush() == whole
+
+
+def test_an_unknown_role_is_refused(chat_format):
+    with pytest.raises(BadTurns, match="tool"):
+        chat_format.encode([Turn("tool", "x")])
+
+
+def test_no_code_of_a_checkpoint_runs(copy, tmp_path):
+    canary = tmp_path / "canary"
+    trap = f"open({str(canary)!r}, 'w').write('ran')\n"
+    for name in ("modeling_chatglm.py", "configuration_chatglm.py", "tokenization_chatglm.py"):
+        (copy / name).write_text(trap)
+
+    loaded(copy)
+
+    assert not canary.exists()
+
+
+def test_the_original_releases_pickled_shards_load_as_data(copy):
+    names = json.loads((copy / "model.safetensors.index.json").read_text())["weight_map"]
+    index = {}
+    for at, shard in enumerate(sorted(set(names.values())), start=1):
+        file = f"pytorch_model-0000{at}-of-00003.bin"
+        torch.save(load_file(copy / shard), copy / file)
+        index |= {name: file for name, where in names.items() if where == shard}
+        (copy / shard).unlink()
+    (copy / "model.safetensors.index.json").unlink()
+    (copy / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+
+    model = loaded(copy)
+
+    ids = torch.tensor([CASES[0]["input_ids"]])
+    assert model.model(ids).logits[0, -1].topk(5).indices.tolist() == CASES[0]["next_top5"]
+
+
+def test_a_pickle_that_would_run_code_is_refused(copy, tmp_path):
+    canary = tmp_path / "canary"
+
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(canary), "w"))
+
+    for file in copy.glob("model*"):
+        file.unlink()
+    torch.save({"x": Trap()}, copy / "pytorch_model.bin")
+
+    with pytest.raises(LoadFailed, match=r"pytorch_model\.bin"):
+        loaded(copy)
+    assert not canary.exists()
+
+
+def change_config(folder: Path, **values) -> None:
+    file = folder / "config.json"
+    config = json.loads(file.read_text()) | values
+    file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+def cut(folder: Path) -> None:
+    file = folder / "model-00001-of-00003.safetensors"
+    file.write_bytes(file.read_bytes()[:100_000])
+
+
+def drop_a_tensor(folder: Path) -> None:
+    file = folder / "model-00002-of-00003.safetensors"
+    tensors = load_file(file)
+    tensors.pop("transformer.encoder.final_layernorm.weight")
+    save_file(tensors, file)
+
+
+BROKEN = {
+    "missing shard": (lambda f: (f / "model-00002-of-00003.safetensors").unlink(), "model-00002"),
+    "truncated shard": (cut, "model-00001"),
+    "wrong shape": (lambda f: change_config(f, ffn_hidden_size=90), "mlp"),
+    "wrong heads": (lambda f: change_config(f, multi_query_group_num=1), "q_proj|k_proj|v_proj"),
+    "no tokenizer": (lambda f: (f / "tokenizer.model").unlink(), "tokenizer.model"),
+    "broken tokenizer": (lambda f: (f / "tokenizer.model").write_bytes(b"x"), "tokenizer.model"),
+    "a field less": (lambda f: change_config(f, kv_channels=None), "kv_channels"),
+    "a field wrong": (lambda f: change_config(f, num_layers="two"), "config.json"),
+    "a tensor less": (drop_a_tensor, "model.norm"),
+    "more layers": (lambda f: change_config(f, num_layers=3), "layers.2"),
+    "fewer layers": (lambda f: change_config(f, num_layers=1), "layers.1"),
+    "broken index": (lambda f: (f / "model.safetensors.index.json").write_text("{"), "index"),
+}
+
+
+@pytest.mark.parametrize(("break_it", "named"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_folder_is_one_sentence_that_names_the_place(copy, break_it, named):
+    break_it(copy)
+
+    with pytest.raises(LoadFailed, match=named) as refused:
+        loaded(copy)
+    assert "\n" not in str(refused.value)
+
+
+def test_inspect_tells_it_all_before_anything_heavy():
+    known = describe(ModelSpec(model=str(TINY), adapter=LORA, device="cpu", dtype="bf16"))
+
+    assert known.kind == "chatglm"
+    assert known.architecture == "GlmForCausalLM"
+    assert known.parameters == 4_191_136
+    assert known.memory_bytes == 2 * known.parameters
+    assert known.context_length == 512
+    assert known.adapter.startswith("lora-tiny@")
+    assert any(file.endswith("tokenizer.model") for file in known.files)
+
+
+def test_a_longer_rope_changes_the_angles(copy):
+    change_config(copy, rope_ratio=50)
+
+    assert loaded(copy).model.config.rope_parameters["rope_theta"] == 500_000
+
+
+# Adapters
+
+
+@pytest.fixture
+def lora(tmp_path):
+    folder = tmp_path / "my-lora"
+    shutil.copytree(LORA, folder, copy_function=shutil.copyfile)
+    return folder
+
+
+def change_adapter(folder: Path, **values) -> None:
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+def other_rank(folder: Path) -> None:
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file(
+        {k: v[:, :-1].clone() if "lora_A" in k else v for k, v in tensors.items()},
+        folder / "adapter_model.safetensors",
+    )
+
+
+def other_target(folder: Path) -> None:
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file(
+        {k.replace("query_key_value", "q_proj"): v for k, v in tensors.items()},
+        folder / "adapter_model.safetensors",
+    )
+
+
+UNFIT = {
+    "P-tuning": (lambda f: change_adapter(f, peft_type="P_TUNING"), "P_TUNING"),
+    "prefix tuning": (lambda f: change_adapter(f, peft_type="PREFIX_TUNING"), "PREFIX_TUNING"),
+    "DoRA": (lambda f: change_adapter(f, use_dora=True), "DoRA"),
+    "biases": (lambda f: change_adapter(f, bias="all"), "bias"),
+    "other shapes": (other_rank, "trained on another model"),
+    "other targets": (other_target, "q_proj"),
+    "no config": (lambda f: (f / "adapter_config.json").unlink(), "adapter_config.json"),
+    "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "adapter_model"),
+    "cut weights": (
+        lambda f: (f / "adapter_model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{"),
+        "damaged",
+    ),
+}
+
+
+@pytest.mark.parametrize(("break_it", "named"), UNFIT.values(), ids=UNFIT)
+def test_an_adapter_that_does_not_fit_is_refused_with_the_reason(lora, break_it, named):
+    break_it(lora)
+
+    with pytest.raises(LoadFailed, match=named):
+        loaded(adapter=lora)
+
+
+def test_the_p_tuning_checkpoint_of_the_older_release_is_recognised(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"pre_seq_len": 128}))
+
+    with pytest.raises(LoadFailed, match="P-tuning"):
+        Adapter(tmp_path)
+
+
+def test_all_four_matrices_may_be_targets(tmp_path):
+    folder = tmp_path / "wide"
+    folder.mkdir()
+    config = json.loads((LORA / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": True}))
+    base = "base_model.model.transformer.encoder.layers.1."
+    shapes = {
+        "self_attention.query_key_value": (128, 32),
+        "self_attention.dense": (32, 64),
+        "mlp.dense_h_to_4h": (176, 32),
+        "mlp.dense_4h_to_h": (32, 88),
+    }
+    tensors = {}
+    for name, (rows, columns) in shapes.items():
+        tensors[f"{base}{name}.lora_A.weight"] = torch.randn(4, columns)
+        tensors[f"{base}{name}.lora_B.weight"] = torch.randn(rows, 4)
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+    plain, adapted = loaded(), loaded(adapter=folder)
+
+    a, b = (tensors[f"{base}mlp.dense_4h_to_h.lora_{half}.weight"] for half in "AB")
+    change = adapted.model.model.layers[1].mlp.down_proj.weight - (
+        plain.model.model.layers[1].mlp.down_proj.weight
+    )
+    assert torch.allclose(change, (8 / 2) * (b @ a), atol=1e-4)
+    untouched = adapted.model.model.layers[0].self_attn.q_proj.weight
+    assert torch.equal(untouched, plain.model.model.layers[0].self_attn.q_proj.weight)
