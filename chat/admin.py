@@ -25,12 +25,10 @@ from chat.models import ApiKey, Conversation, Prompt, Response, shorten
 
 BIG = 100_000
 LABELS = {
-    Response.Status.QUEUED: "info",
-    Response.Status.STREAMING: "info",
+    **dict.fromkeys(Response.ACTIVE, "info"),
     Response.Status.DONE: "success",
     Response.Status.STOPPED: "warning",
-    Response.Status.FAILED: "danger",
-    Response.Status.INTERRUPTED: "danger",
+    **dict.fromkeys((Response.Status.FAILED, Response.Status.INTERRUPTED), "danger"),
 }
 
 
@@ -171,7 +169,6 @@ class ResponseAdmin(ReadOnlyAdmin):
 
     @admin.display(description="speed")
     def speed(self, row: Response) -> str:
-        """Tokens after the first over the time after it."""
         if not (row.first_token_at and row.finished_at and row.completion_tokens):
             return "–"
         seconds = (row.finished_at - row.first_token_at).total_seconds()
@@ -245,7 +242,6 @@ class ApiKeyAdmin(ModelAdmin):
 
 
 def _text(text: str) -> SafeString:
-    """Somebody's text in full, its lines as they were."""
     return format_html('<div class="chat-text" dir="auto">{}</div>', text or "–")
 
 

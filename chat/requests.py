@@ -21,13 +21,14 @@ from chat.responses import Wishes
 from modelhost.types import Role, Turn
 
 SEED: dict[str, Any] = {"min_value": -(1 << 63), "max_value": (1 << 63) - 1}
+ROLES = [Role.SYSTEM.value, Role.USER.value, Role.ASSISTANT.value]
 INT32 = (1 << 31) - 1
 
 
 class TurnSerializer(ClosedSerializer):
     """One turn of a history that the caller resends."""
 
-    role = serializers.ChoiceField(choices=[role.value for role in Role])
+    role = serializers.ChoiceField(choices=ROLES)
     content = TextField(allow_blank=True)
     metadata = TextField(allow_blank=True, required=False, default="")
 
@@ -63,7 +64,9 @@ class MessageSerializer(PromptSerializer):
     """The body of `POST /chat/new/message/`."""
 
     # Not many=True, which would allow null for each turn as well.
-    history = serializers.ListSerializer(child=TurnSerializer(), required=False, allow_null=True)
+    history: serializers.ListSerializer[Any] = serializers.ListSerializer(
+        child=TurnSerializer(), required=False, allow_null=True
+    )
     conversation = IdField(required=False, allow_null=True)
 
 

@@ -34,19 +34,18 @@ class BodyGate:
             await self._application(scope, receive, send)
             return
         if _declared_length(scope) > self._limit:
-            await _refuse(scope, send, self._too_large())
+            await _refuse(scope, send, too_large(self._limit))
             return
         try:
             async with asyncio.timeout(self._seconds):
                 body = await self._read(receive)
         except TimeoutError:
-            sentence = f"The body did not arrive within {self._seconds:g} seconds."
-            await _refuse(scope, send, Failure(408, Code.BODY_TIMEOUT, sentence))
+            await _refuse(scope, send, too_slow(self._seconds))
             return
         if body is None:
             return  # the client left
         if len(body) > self._limit:
-            await _refuse(scope, send, self._too_large())
+            await _refuse(scope, send, too_large(self._limit))
             return
         await self._application(_with_length(scope, len(body)), _replay(body, receive), send)
 
@@ -63,9 +62,16 @@ class BodyGate:
             if size > self._limit or not message.get("more_body", False):
                 return b"".join(chunks)
 
-    def _too_large(self) -> Failure:
-        sentence = f"The body is larger than {self._limit} bytes."
-        return Failure(413, Code.BODY_TOO_LARGE, sentence)
+
+def too_large(limit: int) -> Failure:
+    """A body above so many bytes."""
+    return Failure(413, Code.BODY_TOO_LARGE, f"The body is larger than {limit} bytes.")
+
+
+def too_slow(seconds: float) -> Failure:
+    """A body that took longer."""
+    sentence = f"The body did not arrive within {seconds:g} seconds."
+    return Failure(408, Code.BODY_TIMEOUT, sentence)
 
 
 def _declared_length(scope: Scope) -> int:

@@ -8,14 +8,16 @@ checked id by id against its answers in tests/modelhost/test_chatglm.py.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor
 
 from modelhost.errors import BadTurns, LoadFailed
-from modelhost.types import Turn
+from modelhost.toolcalls import ChatGLMAnswer, write_python_call
+from modelhost.types import Role, Tool, Turn
 
 CONTROL_TOKENS = (
     "[MASK]",
@@ -29,6 +31,9 @@ CONTROL_TOKENS = (
     "<|observation|>",
 )
 TOKENIZER_FILE = "tokenizer.model"
+TOOLS_PERSONA = (  # the sentence that ChatGLM3 was trained with
+    "Answer the following questions as best as you can. You have access to the following tools:"
+)
 
 
 class ChatGLMRole(StrEnum):
@@ -62,15 +67,16 @@ class ChatGLMFormat:
             }
         )
 
-    def encode(self, turns: Sequence[Turn]) -> list[int]:
+    def encode(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> list[int]:
         """Ids of the conversation, opened for the assistant. Raises BadTurns.
 
         Each part is a call of its own on the sentencepiece model, so the space that it puts in
         front of a text appears each time, as in training.
         """
         ids = [self.control_ids["[gMASK]"], self.control_ids["sop"]]
-        for turn in turns:
-            ids += self._turn_ids(turn)
+        for turn in _with_tools(turns, tools):
+            for part in _spelled_out(turn):
+                ids += self._turn_ids(part)
         return [*ids, self.control_ids["<|assistant|>"]]
 
     def decode(self, token_ids: Sequence[int]) -> str:
@@ -79,9 +85,9 @@ class ChatGLMFormat:
         text: str = self._pieces.decode(known)
         return text
 
-    def opening(self) -> MetadataLine:
-        """Hides the line that the model begins every answer with."""
-        return MetadataLine()
+    def answer(self, tools: Sequence[Tool] = ()) -> ChatGLMAnswer:
+        """Hides the line that the model begins every answer with, and reads calls."""
+        return ChatGLMAnswer([tool["name"] for tool in tools])
 
     def content_ids(self, text: str) -> list[int]:
         """Ids of text that a client sent; sentencepiece knows no control token to find in it."""
@@ -103,20 +109,21 @@ class ChatGLMFormat:
         ]
 
 
-class MetadataLine:
-    """The first line of an answer says what it is: blank for plain text, which nobody should see.
+def _with_tools(turns: Sequence[Turn], tools: Sequence[Tool]) -> list[Turn]:
+    """ChatGLM3 knows its tools from the first system turn."""
+    if not tools:
+        return list(turns)
+    if turns and turns[0].role == Role.SYSTEM:
+        return [replace(turns[0], tools=tools), *turns[1:]]
+    return [Turn(Role.SYSTEM, TOOLS_PERSONA, tools=tools), *turns]
 
-    Text is held back only while it is white space, so the first visible text is never
-    later than the line itself.
-    """
 
-    def __init__(self) -> None:
-        self._open = True
-
-    def feed(self, text: str) -> str:
-        """The visible part of what came."""
-        if not self._open:
-            return text
-        visible = text.lstrip()
-        self._open = not visible
-        return visible
+def _spelled_out(turn: Turn) -> Iterator[Turn]:
+    """A turn in ChatGLM3's own words: a call is metadata and code, its result an observation."""
+    if turn.role == Role.TOOL:
+        yield replace(turn, role=ChatGLMRole.OBSERVATION)
+        return
+    if turn.content or not turn.tool_calls:
+        yield turn
+    for call in turn.tool_calls:
+        yield Turn(turn.role, write_python_call(call), metadata=call.name)

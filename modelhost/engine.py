@@ -17,23 +17,21 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from transformers import ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.continuous_batching.model_runner import (
     infer_max_single_request_tokens,
 )
 from transformers.generation.continuous_batching.requests import RequestStatus
 
-from modelhost import prompts, sampling, scheduling
+from modelhost import batching, prompts, sampling
 from modelhost.checkpoints.base import Loaded, context_length
 from modelhost.errors import BadSampling, Busy, NotReady, PromptTooLong
 from modelhost.text import ResponseDecoder
 from modelhost.ticket import Ticket
-from modelhost.types import FinishReason, ModelCard, Rendered, Sampling, Turn
+from modelhost.types import FinishReason, ModelCard, Rendered, Sampling, Tool, Turn
 
 logger = logging.getLogger(__name__)
 
 HEARTBEAT = 0.25  # seconds between looks at the engine's thread while it is silent
-CPU_CACHE_TOKENS = 16_384
 
 
 class Engine:
@@ -56,7 +54,9 @@ class Engine:
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._restarting = threading.Lock()
-        self._manager = self._new_manager(cache_tokens)
+        self._manager: Any = batching.new_manager(
+            self._model, stop_ids=self._format.stop_ids, cache_tokens=cache_tokens
+        )
         self._manager.warmup()  # builds the cache, so that its size is known before any request
         self.card = self._describe(name, revision, adapter)
         self.restarts = 0
@@ -95,13 +95,23 @@ class Engine:
         """Generations running or waiting for a place."""
         return len(self._tickets)
 
-    def render(self, turns: Sequence[Turn], *, max_tokens: int | None = None) -> Rendered:
+    def render(
+        self,
+        turns: Sequence[Turn],
+        *,
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> Rendered:
         """Turns to a prompt that leaves room for the answer. CPU work: not for an event loop.
 
         Raises BadTurns, PromptTooLong, BadSampling (max_tokens beyond the context).
         """
         return prompts.render(
-            self._format, turns, context=self.card.context_length, max_tokens=max_tokens
+            self._format,
+            turns,
+            context=self.card.context_length,
+            max_tokens=max_tokens,
+            tools=tools,
         )
 
     def room(self, prompt_tokens: int) -> int:
@@ -143,16 +153,23 @@ class Engine:
             raise Busy(f"{self._max_requests} generations are running or waiting already.")
 
     def submit(
-        self, token_ids: Sequence[int], choice: Sampling, *, resume: Sequence[int] = ()
+        self,
+        token_ids: Sequence[int],
+        choice: Sampling,
+        *,
+        resume: Sequence[int] = (),
+        tools: Sequence[Tool] = (),
     ) -> Ticket:
         """Start a generation; with `resume`, continue one from the ids that it had made.
+
+        tools: those that the prompt was rendered with, so that a call of one is recognised.
 
         Raises what `validate` raises.
         """
         self.validate(token_ids, choice)
         self._check_ids("resume", resume)  # they may come from another model's time
         decoder = ResponseDecoder(
-            self._format.decode, stops=choice.stop, opening=self._format.opening()
+            self._format.decode, stops=choice.stop, answer=self._format.answer(tools)
         )
         ticket = Ticket(
             uuid.uuid4().hex,
@@ -257,31 +274,6 @@ class Engine:
             self._tickets.clear()
         for ticket in tickets:
             ticket.end(FinishReason.ERROR, error=reason)
-
-    def _new_manager(self, cache_tokens: int | None) -> Any:
-        on_cuda = self._model.device.type == "cuda"
-        config = ContinuousBatchingConfig(
-            # Blocks shared between callers would let one time another's prompts.
-            allow_block_sharing=False,
-            auto_switch_to_flash=on_cuda,
-            scheduler_type=scheduling.NAME,
-        )
-        if on_cuda:
-            config.max_requests_per_batch = 256
-            if cache_tokens is not None:
-                config.num_blocks = -(-cache_tokens // config.page_size)
-        else:
-            config.page_size = 16  # small pages and batches: first tokens wait less on a CPU
-            config.max_batch_tokens = 256
-            config.max_requests_per_batch = 64
-            config.num_blocks = -(-(cache_tokens or CPU_CACHE_TOKENS) // config.page_size)
-        configure: Any = GenerationConfig
-        generation = configure(
-            do_sample=False, eos_token_id=sorted(self._format.stop_ids), max_new_tokens=1
-        )
-        manager = self._model.init_continuous_batching(generation, config)
-        manager.logit_processor = sampling.RequestSampler(branch_free=on_cuda)
-        return manager
 
     def _describe(self, name: str, revision: str, adapter: str) -> ModelCard:
         config = self._model.config

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from modelhost.types import ToolCall
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 Decode = Callable[[Sequence[int]], str]
@@ -87,11 +89,14 @@ class StopMatcher:
         return 0
 
 
-class Opening(Protocol):
-    """What a model says before its answer begins, and nobody should see."""
+class AnswerFilter(Protocol):
+    """Parts an answer into what is shown and what is data; see modelhost.toolcalls."""
 
     def feed(self, text: str) -> str:
         """The visible part of what came."""
+
+    def finish(self) -> tuple[str, tuple[ToolCall, ...]]:
+        """Text that was held back after all, and the calls, once the answer is over."""
 
 
 class ResponseDecoder:
@@ -102,10 +107,11 @@ class ResponseDecoder:
     """
 
     def __init__(
-        self, decode: Decode, *, stops: Sequence[str] = (), opening: Opening | None = None
+        self, decode: Decode, *, stops: Sequence[str] = (), answer: AnswerFilter | None = None
     ) -> None:
         self._detokenizer = IncrementalDetokenizer(decode)
-        self._opening = opening
+        self._answer = answer
+        self.tool_calls: tuple[ToolCall, ...] = ()
         self._matcher = StopMatcher(stops)
 
     @property
@@ -116,10 +122,13 @@ class ResponseDecoder:
     def feed(self, token_ids: Sequence[int]) -> str:
         """The text that these ids let out."""
         text = self._detokenizer.feed(token_ids).replace("\0", "")
-        if self._opening:
-            text = self._opening.feed(text)
+        if self._answer:
+            text = self._answer.feed(text)
         return self._matcher.feed(text) if text else ""
 
     def flush(self) -> str:
-        """The rest, when the answer ended without a stop text."""
-        return "" if self._matcher.matched else self._matcher.flush()
+        """The rest, when the answer is over; from now on `tool_calls` is known."""
+        rest = ""
+        if self._answer:
+            rest, self.tool_calls = self._answer.finish()
+        return self._matcher.feed(rest) + ("" if self.stopped else self._matcher.flush())

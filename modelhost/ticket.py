@@ -94,8 +94,11 @@ class Ticket:
                 return False
             if rest := self._decoder.flush():
                 self._pieces.append(Piece(rest, ()))
+            calls = self._decoder.tool_calls
+            if calls and reason is FinishReason.STOP:
+                reason = FinishReason.TOOL_CALLS
             usage = Usage(self._prompt_tokens, self._resumed + self._seen)
-            self.finish = Finish(reason, usage, error)
+            self.finish = Finish(reason, usage, error, calls)
         self._ended.set()
         self._wake()
         return True

@@ -106,7 +106,9 @@ def parse_python_call(name: str, text: str) -> ToolCall | None:
         call = ast.parse(code, mode="eval").body
         if not isinstance(call, ast.Call) or call.args:
             return None
-        arguments = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords if word.arg}
+        arguments = {
+            str(word.arg): ast.literal_eval(word.value) for word in call.keywords if word.arg
+        }
         json.dumps(arguments, allow_nan=False)  # bytes, sets and the like are no JSON
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return None

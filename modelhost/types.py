@@ -15,6 +15,7 @@ class Role(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
+    TOOL = "tool"
 
 
 class FinishReason(StrEnum):
@@ -70,13 +71,30 @@ class ModelCard:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A function that the model wants called, with JSON values as arguments."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+# A function that the model may call: `name`, `description`, `parameters` (JSON Schema).
+Tool = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
-    """One message of a conversation. `metadata` and `tools` are for models that know them."""
+    """One message of a conversation.
+
+    metadata and tools are ChatGLM3's own way to write them, tool_calls anybody's: the
+    calls that an assistant turn made. The result of a call is a turn of the role tool.
+    """
 
     role: str
     content: str
     metadata: str = ""
-    tools: Sequence[Mapping[str, Any]] | None = None
+    tools: Sequence[Tool] | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +144,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How a generation ended; `error` is a sentence when the reason is `error`."""
+    """How a generation ended.
+
+    error: a sentence when the reason is `error`. tool_calls: when it is `tool_calls`.
+    """
 
     reason: FinishReason
     usage: Usage
     error: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()

@@ -15,7 +15,8 @@ from modelhost import prompts, sampling
 from modelhost.errors import Busy, NotReady, PromptTooLong
 from modelhost.text import ResponseDecoder
 from modelhost.ticket import Ticket
-from modelhost.types import FinishReason, ModelCard, Rendered, Sampling, Turn
+from modelhost.toolcalls import ChatGLMAnswer
+from modelhost.types import FinishReason, ModelCard, Rendered, Sampling, Tool, Turn
 
 STOP = 0x110000  # one past the last code point: no text can hold it
 
@@ -47,11 +48,15 @@ class ScriptFormat:
 
     stop_ids = frozenset({STOP})
 
-    def encode(self, turns: Sequence[Turn]) -> list[int]:
-        return [ord(char) for turn in turns for char in f"{turn.role}: {turn.content}\n"]
+    def encode(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> list[int]:
+        said = [f"{turn.role}: {turn.content}{_calls(turn)}\n" for turn in turns]
+        return [ord(char) for line in said for char in line]
 
     def decode(self, token_ids: Sequence[int]) -> str:
         return "".join(chr(token_id) for token_id in token_ids if token_id != STOP)
+
+    def answer(self, tools: Sequence[Tool] = ()) -> ChatGLMAnswer | None:
+        return ChatGLMAnswer([tool["name"] for tool in tools]) if tools else None
 
 
 class ScriptedEngine:
@@ -88,14 +93,26 @@ class ScriptedEngine:
         self.prompts: list[list[int]] = []
         self.samplings: list[Sampling] = []
         self.tickets: list[Ticket] = []
+        self.tools: Sequence[Tool] = ()
 
     @property
     def active(self) -> int:
         return sum(ticket.finish is None for ticket in self.tickets)
 
-    def render(self, turns: Sequence[Turn], *, max_tokens: int | None = None) -> Rendered:
+    def render(
+        self,
+        turns: Sequence[Turn],
+        *,
+        max_tokens: int | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> Rendered:
+        self.tools = tools
         return prompts.render(
-            ScriptFormat(), turns, context=self.card.context_length, max_tokens=max_tokens
+            ScriptFormat(),
+            turns,
+            context=self.card.context_length,
+            max_tokens=max_tokens,
+            tools=tools,
         )
 
     def room(self, prompt_tokens: int) -> int:
@@ -111,7 +128,12 @@ class ScriptedEngine:
             raise NotReady("Stopped.")
 
     def submit(
-        self, token_ids: Sequence[int], choice: Sampling, *, resume: Sequence[int] = ()
+        self,
+        token_ids: Sequence[int],
+        choice: Sampling,
+        *,
+        resume: Sequence[int] = (),
+        tools: Sequence[Tool] = (),
     ) -> Ticket:
         self.validate(token_ids, choice)
         self.prompts.append(list(token_ids))
@@ -119,7 +141,9 @@ class ScriptedEngine:
         ticket = Ticket(
             uuid.uuid4().hex,
             prompt_tokens=len(token_ids),
-            decoder=ResponseDecoder(ScriptFormat().decode, stops=choice.stop),
+            decoder=ResponseDecoder(
+                ScriptFormat().decode, stops=choice.stop, answer=ScriptFormat().answer(tools)
+            ),
             stop_ids=ScriptFormat.stop_ids,
             resumed=resume,
             on_cancel=lambda request_id: None,
@@ -156,6 +180,10 @@ class ScriptedEngine:
         self.gate.wait()
         ticket.deliver([*ids, STOP])
         ticket.end(FinishReason.STOP)
+
+
+def _calls(turn: Turn) -> str:
+    return "".join(f" {call.name}{dict(call.arguments)}" for call in turn.tool_calls)
 
 
 def _open_gate() -> threading.Event:

@@ -28,11 +28,11 @@ class ServerThread:
             raise RuntimeError("daphne did not start")
 
     def _run(self) -> None:
-        from daphne.server import Server
         from django.conf import settings
         from django.core.asgi import get_asgi_application
 
         from llmsite.limits import BodyGate
+        from llmsite.server import Server
 
         application = BodyGate(
             get_asgi_application(),

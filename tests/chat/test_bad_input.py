@@ -226,7 +226,7 @@ BROKEN: list[tuple[bytes, str | None, int]] = [
     (b'{"prompt": "\xed\xa0\x80"}', JSON, 400),
     (b'{"prompt": "a\nb"}', JSON, 400),
     (b"prompt=a", "application/x-www-form-urlencoded", 415),
-    (b'--x\r\n\r\na\r\n--x--', "multipart/form-data; boundary=x", 415),
+    (b"--x\r\n\r\na\r\n--x--", "multipart/form-data; boundary=x", 415),
     (b'{"prompt": "a"}', "text/plain", 415),
     (b'{"prompt": "a"}', "application/jsonx", 415),
     (b'{"prompt": "a"}', "nonsense", 415),

@@ -159,8 +159,10 @@ def test_stopping_interrupts_what_runs_and_says_so(user, serve):
 
     row = row_of(accepted)
     assert (row.status, row.text) == ("interrupted", "Hello")
-    assert row.error == accepted.live.outcome.error == (
-        "The server stopped while it worked on this response."
+    assert (
+        row.error
+        == accepted.live.outcome.error
+        == ("The server stopped while it worked on this response.")
     )
     assert supervisor.active == 0
     with pytest.raises(responses.GenerationFailed, match="The server stopped"):

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
-from django.conf import settings
 
-from chat.models import Prompt
 from llmsite.limits import BodyGate
-from tests.chat.test_bad_input import named
-from tests.fakes import ScriptedEngine
 
 LIMIT = 100
 
@@ -168,57 +163,3 @@ async def test_a_refusal_has_its_surfaces_shape(path, kind):
     body = json.loads(sent[1]["body"])
     assert headers[b"content-type"].decode() == kind
     assert (body.get("error") or body)["code"] == "body_too_large"
-
-
-# Over the real socket.
-
-
-@pytest.mark.parametrize("path", ["/chat/new/message/", "/v1/chat/completions", "/nothing"])
-def test_two_mebibytes_from_nobody_are_413_and_not_401(client_for, path):
-    answer = client_for(None).post(path, content=b"x" * (2 << 20))
-
-    assert (answer.status_code, named(answer)[0]) == (413, "body_too_large")
-
-
-def test_the_limit_is_a_mebibyte_to_the_byte(api, serve):
-    serve(ScriptedEngine("Hi", context_length=4 << 20))
-    headers = {"Content-Type": "application/json"}
-    frame = json.dumps({"prompt": ""})
-    prompt = "x" * (settings.LLMSITE_MAX_BODY - len(frame))
-    exact = json.dumps({"prompt": prompt})
-    assert len(exact) == 1 << 20
-
-    assert api.post("/chat/new/message/", content=exact, headers=headers).status_code == 200
-    assert len(Prompt.objects.get().content) == len(prompt)
-    longer = api.post("/chat/new/message/", content=exact + " ", headers=headers)
-    assert longer.status_code == 413
-
-
-def test_a_body_in_chunks_of_no_declared_length_is_read(api, engine):
-    def pieces() -> Iterator[bytes]:
-        yield b'{"prompt": '
-        yield b'"Say it"}'
-
-    headers = {"Content-Type": "application/json"}
-    answer = api.post("/chat/new/message/", content=pieces(), headers=headers)
-
-    assert answer.json()["response"] == "Hello, world"
-
-
-def test_a_body_in_chunks_is_counted(api, engine):
-    def pieces() -> Iterator[bytes]:
-        for _ in range(20):
-            yield b"x" * (1 << 16)
-
-    answer = api.post("/chat/new/message/", content=pieces())
-    assert answer.status_code == 413
-
-
-def test_a_client_that_announces_too_much_is_refused_before_it_sends(server):
-    host, port = server.address.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=5) as connection:
-        connection.sendall(
-            b"POST /chat/new/message/ HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-            b"Content-Type: application/json\r\nContent-Length: 62914560\r\n\r\n"
-        )
-        assert connection.recv(64).startswith(b"HTTP/1.1 413 ")

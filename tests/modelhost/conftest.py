@@ -19,7 +19,7 @@ from modelhost import checkpoints, loading
 from modelhost.checkpoints import Loaded
 from modelhost.engine import Engine
 from modelhost.progress import Progress
-from modelhost.prompts import TemplateFormat
+from modelhost.template import TemplateFormat
 from modelhost.ticket import Ticket
 from modelhost.types import ModelSpec, Piece
 

@@ -482,7 +482,7 @@ def test_trouble_in_one_requests_decoder_is_its_own(load_tiny, serve, ids_of):
         return loaded.format.decode(token_ids)
 
     trouble = SimpleNamespace(
-        decode=decode, stop_ids=loaded.format.stop_ids, opening=loaded.format.opening
+        decode=decode, stop_ids=loaded.format.stop_ids, answer=loaded.format.answer
     )
     engine = serve(Loaded(loaded.model, trouble))
 

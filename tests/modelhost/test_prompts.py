@@ -12,7 +12,7 @@ from modelhost import prompts
 from modelhost.checkpoints import locate
 from modelhost.errors import BadSampling, BadTurns, PromptTooLong
 from modelhost.progress import Progress
-from modelhost.prompts import TemplateFormat
+from modelhost.template import TemplateFormat
 from modelhost.types import ModelSpec, Turn
 from tests.modelhost.conftest import make_tokenizer
 
@@ -262,7 +262,7 @@ class OneTokenPerCharacter:
 
     stop_ids = frozenset()
 
-    def encode(self, turns):
+    def encode(self, turns, tools=()):
         return [7 for turn in turns for _ in f"{turn.content}."]
 
     def decode(self, token_ids):

@@ -1,0 +1,203 @@
+"""The hub's chat models: a tokenizer with a Jinja chat template.
+
+Template text and content are tokenized apart: only the template may produce control
+tokens, so `<|im_start|>` or `<|user|>` typed by a user stays text.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from modelhost.errors import BadTurns, first_line
+from modelhost.text import AnswerFilter
+from modelhost.toolcalls import TaggedAnswer
+from modelhost.types import Role, Tool, Turn
+
+HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")  # JSON can spell it, UTF-8 cannot
+
+
+class TemplateFormat:
+    """A tokenizer with a Jinja chat template, as the hub's chat models have."""
+
+    def __init__(self, tokenizer: Any, *, stop_ids: frozenset[int]) -> None:
+        self._tokenizer = tokenizer
+        # Whether special tokens are split is a setting of the tokenizer, not of the call: with
+        # one for both, a thread that tokenizes a template turns it on for another's content.
+        self._plain_tokenizer = copy.deepcopy(tokenizer)
+        self._plain_ids("a")  # from here on, before there are threads, neither is set again
+        self._template_ids("a")
+        self.stop_ids = stop_ids
+        control = {
+            token_id: str(token)
+            for token_id, token in tokenizer.added_tokens_decoder.items()
+            if token.special or _may_control(str(token))
+        }
+        self._control_ids = frozenset(control)
+        self._spellings = _any_of(control.values())
+
+    def encode(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> list[int]:
+        """Render the template around markers, then put each text's own ids in its place."""
+        _check(turns)
+        self._check_tools(turns, tools)
+        slots = Slots()
+        contents = [slots.add(turn.content) for turn in turns]
+        messages = [
+            self._message(turn, content, slots)
+            for turn, content in zip(turns, contents, strict=True)
+        ]
+        functions = [{"type": "function", "function": self._guarded(tool, slots)} for tool in tools]
+        text = self._templated(messages, functions)
+        token_ids: list[int] = []
+        placed = set()
+        for between, marker in slots.split(text):
+            token_ids += self._template_ids(between)
+            token_ids += self.content_ids(slots.text(marker))
+            placed.add(marker)
+        if not placed.issuperset(content for content in contents if content):
+            # Better refused than answered without what was said.
+            raise BadTurns("The model's chat template has no place for some of these turns.")
+        return token_ids
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(
+            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def answer(self, tools: Sequence[Tool] = ()) -> AnswerFilter | None:
+        """Plain text needs no filter; calls come between tags."""
+        return TaggedAnswer() if tools else None
+
+    def content_ids(self, text: str) -> list[int]:
+        """Ids of text that a client sent: never a control id, whatever the text spells."""
+        token_ids = self._plain_ids(text)
+        if self._control_ids.isdisjoint(token_ids):
+            return token_ids
+        # Added tokens that are not marked special are matched all the same. Cut after its
+        # first character no spelling is whole; what a normalizer makes of the rest is dropped.
+        apart = self._plain_ids_apart(text)
+        return [token_id for token_id in apart if token_id not in self._control_ids]
+
+    def _plain_ids_apart(self, text: str) -> list[int]:
+        cuts = [match.start() + 1 for match in self._spellings.finditer(text)]
+        parts = [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
+        return [token_id for part in parts for token_id in self._plain_ids(part)]
+
+    def _message(self, turn: Turn, content: str, slots: Slots) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": str(turn.role), "content": content}
+        if turn.tool_calls:
+            message["tool_calls"] = [
+                {
+                    "type": "function",
+                    "function": {
+                        "name": self._guarded(call.name, slots),
+                        "arguments": self._guarded(call.arguments, slots),
+                    },
+                }
+                for call in turn.tool_calls
+            ]
+        return message
+
+    def _guarded(self, value: Any, slots: Slots) -> Any:
+        """JSON whose texts that spell a control token are markers, so that they stay text."""
+        if isinstance(value, str) and self._spellings.search(value):
+            return slots.add(json.dumps(value, ensure_ascii=False)[1:-1])
+        if isinstance(value, Mapping):
+            return {
+                self._guarded(name, slots): self._guarded(item, slots)
+                for name, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self._guarded(item, slots) for item in value]
+        return value
+
+    def _check_tools(self, turns: Sequence[Turn], tools: Sequence[Tool]) -> None:
+        template = str(self._tokenizer.chat_template)
+        if tools and "tools" not in template:
+            raise BadTurns("This model's chat template has no tools.")
+        if any(turn.role == Role.TOOL for turn in turns) and "tool" not in template:
+            raise BadTurns(f"{Role.TOOL.value!r} is no role of this model's chat format.")
+        if any(turn.tool_calls for turn in turns) and "tool_calls" not in template:
+            raise BadTurns("This model's chat template has no tool calls.")
+
+    def _templated(self, messages: list[dict[str, Any]], functions: list[dict[str, Any]]) -> str:
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                messages, tools=functions or None, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a program: it can raise anything
+            reason = first_line(error)
+            raise BadTurns(f"The model's chat template refuses these turns: {reason}.") from error
+        return text
+
+    def _plain_ids(self, text: str) -> list[int]:
+        if not text:
+            return []
+        ids: list[int] = self._plain_tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True
+        )["input_ids"]
+        return ids
+
+    def _template_ids(self, text: str) -> list[int]:
+        if not text:
+            return []
+        ids: list[int] = self._tokenizer(
+            text, add_special_tokens=False, split_special_tokens=False
+        )["input_ids"]
+        return ids
+
+
+class Slots:
+    """Markers that stand for texts while a template is rendered; nobody can write one."""
+
+    def __init__(self) -> None:
+        self._nonce = secrets.token_hex(16)
+        self._texts: dict[str, str] = {}
+
+    def add(self, text: str) -> str:
+        """A marker for the text; an empty text needs none."""
+        if not text:
+            return ""
+        marker = f"SLOT{self._nonce}N{len(self._texts)}E"
+        self._texts[marker] = text
+        return marker
+
+    def text(self, marker: str) -> str:
+        """What the marker stands for; nothing for the end of the template."""
+        return self._texts.get(marker, "")
+
+    def split(self, rendered: str) -> Iterator[tuple[str, str]]:
+        """Template text and the marker behind it, in order; the last marker is empty."""
+        position = 0
+        for match in re.finditer(rf"SLOT{self._nonce}N\d+E", rendered):
+            yield rendered[position : match.start()], match[0]
+            position = match.end()
+        yield rendered[position:], ""
+
+
+def _check(turns: Sequence[Turn]) -> None:
+    """What a template would write as it stands, or a tokenizer could not take."""
+    for turn in turns:
+        if turn.role not in set(Role):
+            raise BadTurns(f"{turn.role!r} is no role of this model's chat format.")
+        if turn.metadata or turn.tools:
+            raise BadTurns("This model's chat format has neither metadata nor tools.")
+        if HALF_CHARACTER.search(turn.content):
+            raise BadTurns("A turn's content is not valid Unicode: it holds half a character.")
+
+
+def _may_control(spelling: str) -> bool:
+    """Some tokenizers keep runs of spaces and single characters as added tokens: plain text."""
+    return len(spelling) > 1 and not spelling.isspace()
+
+
+def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
+    """Matches at every place where one of the spellings begins, overlapping ones included."""
+    listed = "|".join(re.escape(spelling) for spelling in spellings if spelling)
+    return re.compile(f"(?={listed})" if listed else r"(?!)")

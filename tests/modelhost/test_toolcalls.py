@@ -1,0 +1,117 @@
+"""Reading calls out of answers: as data, whole, and without evaluating anything."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelhost.toolcalls import (
+    ChatGLMAnswer,
+    TaggedAnswer,
+    parse_python_call,
+    write_python_call,
+)
+from modelhost.types import ToolCall
+
+WEATHER = ToolCall("get_current_weather", {"location": "beijing"})
+CHATGLM_CALL = "get_current_weather\n ```python\ntool_call(location='beijing')\n```"
+TAGGED_CALL = """<tool_call>
+{"name": "get_current_weather", "arguments": {"location": "beijing"}}
+</tool_call>"""
+
+
+def read(answer, pieces):
+    visible = [answer.feed(piece) for piece in pieces]
+    rest, calls = answer.finish()
+    return "".join(visible) + rest, calls
+
+
+def pieces_of(text: str, size: int) -> list[str]:
+    return [text[at : at + size] for at in range(0, len(text), size)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+def test_chatglm_names_the_tool_on_the_first_line(size):
+    answer = ChatGLMAnswer(["get_current_weather", "get_time"])
+
+    assert read(answer, pieces_of(CHATGLM_CALL, size)) == ("", (WEATHER,))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+def test_plain_text_goes_through_without_its_blank_line(size):
+    answer = ChatGLMAnswer(["get_current_weather"])
+
+    assert read(answer, pieces_of("\n Hello\nthere", size)) == ("Hello\nthere", ())
+
+
+def test_text_is_held_back_only_while_it_may_be_a_tools_name():
+    answer = ChatGLMAnswer(["get_current_weather"])
+
+    assert [answer.feed(piece) for piece in ["get", "_time", " is"]] == ["", "get_time", " is"]
+
+
+def test_an_answer_that_is_only_a_tools_name_is_text():
+    assert read(ChatGLMAnswer(["get_time"]), ["get_", "time"]) == ("get_time", ())
+
+
+def test_a_call_that_cannot_be_read_is_shown_as_it_was_written():
+    answer = ChatGLMAnswer(["get_time"])
+
+    text, calls = read(answer, ["get_time\n", "I would call it."])
+
+    assert (text, calls) == ("get_time\nI would call it.", ())
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_tagged_calls_are_taken_out_of_the_text(size):
+    text = f"Let me look. {TAGGED_CALL}{TAGGED_CALL} <tool"
+
+    assert read(TaggedAnswer(), pieces_of(text, size)) == (
+        "Let me look.  <tool",
+        (WEATHER, WEATHER),
+    )
+
+
+def test_an_unreadable_tagged_call_is_shown():
+    text = "<tool_call>nonsense</tool_call>"
+
+    assert read(TaggedAnswer(), [text]) == (text, ())
+
+
+HOSTILE = [
+    "__import__('os').system('touch /tmp/owned')",
+    "tool_call(a=__import__('os'))",
+    "tool_call(a=open('/etc/passwd').read())",
+    "tool_call(*[1])",
+    "tool_call(**{'a': 1})",
+    "tool_call('positional')",
+    "tool_call(a=b'bytes')",
+    "tool_call(a={1, 2})",
+    "tool_call(a=1e999)",
+    "tool_call(a=" + "[" * 5000 + "]" * 5000 + ")",
+    "tool_call(a=",
+    "",
+    "1 + 1",
+]
+
+
+@pytest.mark.parametrize("code", HOSTILE, ids=range(len(HOSTILE)))
+def test_what_is_no_literal_is_no_call(code):
+    assert parse_python_call("x", f"```python\n{code}\n```") is None
+
+
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["city", "北京", "n", "unit_"]), JSON, max_size=3))
+@settings(max_examples=200, deadline=None)
+def test_what_is_written_for_a_call_reads_back_as_it(arguments):
+    call = ToolCall("f", arguments)
+
+    assert parse_python_call("f", write_python_call(call)) == call
