@@ -13,6 +13,7 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
+from chat.completion_messages import MessageField, ToolField
 from chat.fields import ClosedSerializer, IntegerField, SwitchField, TextField
 from chat.requests import INT32, MessageSerializer, WishesSerializer
 from chat.responses import Wishes
@@ -36,7 +37,6 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "response_format": ({"type": "text"},),
     "modalities": (["text"],),
-    "tools": ([],),
     "tool_choice": ("none", "auto"),
     "parallel_tool_calls": (True, False),
     "functions": ([],),
@@ -50,60 +50,6 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "prompt_cache_options": (),
     "moderation": (),
 }
-
-ROLES = {
-    "system": Role.SYSTEM,
-    "developer": Role.SYSTEM,  # the newer name of the same thing
-    "user": Role.USER,
-    "assistant": Role.ASSISTANT,
-}
-
-
-class ContentField(serializers.Field):
-    """A message's text: a string, or a list of text parts."""
-
-    default_error_messages = {
-        "invalid": "A text or a list of text parts is required.",
-        "part": "Only parts of type text are served.",
-    }
-
-    def to_internal_value(self, data: Any) -> str:
-        if isinstance(data, str):
-            return data
-        if not isinstance(data, list):
-            self.fail("invalid")
-        return "".join(self._part(part) for part in data)
-
-    def _part(self, part: Any) -> str:
-        if not isinstance(part, dict) or part.get("type") != "text":
-            self.fail("part")
-        text = part.get("text")
-        if not isinstance(text, str):
-            self.fail("invalid")
-        return text
-
-    def to_representation(self, value: str) -> str:
-        return value
-
-
-class MessageField(ClosedSerializer):
-    """One message. `name`, `refusal` and the like are taken when they are empty."""
-
-    role = serializers.ChoiceField(choices=list(ROLES))
-    content = ContentField()
-    name = TextField(required=False, allow_null=True, allow_blank=True)
-    refusal = TextField(required=False, allow_null=True)
-    annotations = serializers.ListField(required=False, allow_null=True, max_length=0)
-    tool_calls = serializers.ListField(required=False, allow_null=True, max_length=0)
-    audio = serializers.JSONField(required=False, allow_null=True)
-    function_call = serializers.JSONField(required=False, allow_null=True)
-
-    def to_internal_value(self, data: Any) -> Turn:
-        values = super().to_internal_value(data)
-        for name in ("audio", "function_call"):
-            if values.get(name) is not None:
-                raise ValidationError({name: ["This is not served."]})
-        return Turn(ROLES[values["role"]], values["content"])
 
 
 class StreamOptions(ClosedSerializer):
@@ -129,6 +75,7 @@ class CompletionSerializer(WishesSerializer):
     )
     stream = SwitchField(required=False, allow_null=True, default=False)
     stream_options = StreamOptions(required=False, allow_null=True)
+    tools = ToolField(many=True, required=False, allow_null=True)
     client = serializers.DictField(required=False, default=dict)
 
     def to_internal_value(self, data: Any) -> Any:
@@ -138,6 +85,8 @@ class CompletionSerializer(WishesSerializer):
         if "client" in rest:
             raise ValidationError({"client": ["Unknown field."]})
         _refuse_unserved(rest)
+        if rest.get("tool_choice") == "none":
+            rest.pop("tools", None)  # the caller does not want them used
         told = _told(rest)
         for name in (*NEUTRAL, *RECORDED):
             rest.pop(name, None)
@@ -146,8 +95,8 @@ class CompletionSerializer(WishesSerializer):
     def validate_messages(self, messages: list[Turn]) -> list[Turn]:
         """The conversation must be the assistant's turn to answer."""
         last = messages[-1]
-        if last.role != Role.USER:
-            raise ValidationError("The last message must have the role user.")
+        if last.role not in (Role.USER, Role.TOOL):
+            raise ValidationError("The last message must have the role user or tool.")
         if not last.content.strip():
             raise ValidationError("The last message has no text.")
         return messages

@@ -66,8 +66,8 @@ def _own_persona(conversation: Conversation) -> str:
 
 def extend_fingerprint(before: str, turns: Sequence[Turn]) -> str:
     """The name of a history that continues `before` with these turns (sha256, hex)."""
-    said = [[turn.role, turn.metadata, turn.content] for turn in turns]
-    return hashlib.sha256(f"{before}\n{json.dumps(said)}".encode()).hexdigest()
+    said = [turn.as_json() for turn in turns]
+    return hashlib.sha256(f"{before}\n{json.dumps(said, sort_keys=True)}".encode()).hexdigest()
 
 
 def root_fingerprint(system: str) -> str:
@@ -96,7 +96,7 @@ def trail(leaf: Response | None) -> list[Prompt | Response]:
     return rows[::-1]
 
 
-def steps(place: Place, content: str) -> list[Step]:
+def steps(place: Place, prompt: Turn) -> list[Step]:
     """The whole conversation as the model shall see it, each turn with its row's id."""
     result: list[Step] = []
     if system := persona(place.system):
@@ -107,7 +107,7 @@ def steps(place: Place, content: str) -> list[Step]:
     for exchange in place.missing:
         result += [Step(turn, None) for turn in [*exchange.said, exchange.answer]]
     result += [Step(turn, None) for turn in place.earlier]
-    return [*result, Step(Turn(Role.USER, content), None)]
+    return [*result, Step(prompt, None)]
 
 
 def place_after(conversation: Conversation) -> Place:
@@ -156,13 +156,13 @@ def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None 
     )
 
 
-def store(place: Place, content: str, *, user: Any, surface: str) -> Prompt:
+def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:
     """Make the rows for what is new: the conversation, missing exchanges, the prompt."""
     now = timezone.now()
     conversation = place.conversation
     if conversation is None:
         conversation = Conversation.objects.begin(
-            user=user, title=shorten(content), system=place.system
+            user=user, title=shorten(turn.content), system=place.system
         )
     follows = place.follows
     prompts: list[Prompt] = []
@@ -179,8 +179,9 @@ def store(place: Place, content: str, *, user: Any, surface: str) -> Prompt:
     return Prompt.objects.create(
         conversation=conversation,
         follows=follows,
-        content=content,
-        earlier=[asdict(turn) for turn in place.earlier],
+        role=turn.role,
+        content=turn.content,
+        earlier=[earlier.as_json() for earlier in place.earlier],
         created_at=now,
     )
 
@@ -189,12 +190,13 @@ def _imported_prompt(
     exchange: Exchange, conversation: Conversation, *, follows: Response | None, at: datetime
 ) -> Prompt:
     *earlier, last = exchange.said or [Turn(Role.USER, "")]
-    whole = last.role != Role.USER
+    whole = last.role not in (Role.USER, Role.TOOL)
     return Prompt(
         conversation=conversation,
         follows=follows,
+        role=Role.USER if whole else last.role,
         content="" if whole else last.content,
-        earlier=[asdict(turn) for turn in (exchange.said if whole else earlier)],
+        earlier=[turn.as_json() for turn in (exchange.said if whole else earlier)],
         created_at=at,
     )
 
@@ -207,6 +209,7 @@ def _imported_response(exchange: Exchange, prompt: Prompt, *, surface: str) -> R
         imported=True,
         status=Response.Status.DONE,
         text=exchange.answer.content,
+        tool_calls=[asdict(call) for call in exchange.answer.tool_calls],
         fingerprint=exchange.fingerprint,
         created_at=prompt.created_at,
         finished_at=prompt.created_at,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from chat.models import Response
-from modelhost.types import FinishReason, Usage
+from modelhost.types import FinishReason, ToolCall, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Outcome:
     finish_reason: str
     usage: Usage
     error: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -128,4 +129,5 @@ def stored_outcome(response: Response) -> Outcome | None:
         response.finish_reason or FinishReason.STOP,
         usage_of(response),
         response.error,
+        response.turn().tool_calls,
     )

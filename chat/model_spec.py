@@ -14,6 +14,7 @@ def spec() -> ModelSpec:
     return ModelSpec(
         model=settings.LLMSITE_MODEL,
         revision=settings.LLMSITE_REVISION,
+        adapter=Path(settings.LLMSITE_ADAPTER) if settings.LLMSITE_ADAPTER else None,
         device=settings.LLMSITE_DEVICE,
         dtype=settings.LLMSITE_DTYPE,
         cache_tokens=settings.LLMSITE_CACHE_TOKENS,

@@ -17,7 +17,7 @@ from django.db import models
 from django.utils import timezone
 
 from chat import keys
-from modelhost.types import Role, Turn
+from modelhost.types import Role, ToolCall, Turn
 
 TITLE_LENGTH = 120
 INTERRUPTION = "The server stopped while it worked on this response."
@@ -77,6 +77,7 @@ class Conversation(models.Model):
 class Prompt(models.Model):
     """One user turn.
 
+    role: who says it: the user, or a tool whose result it is.
     earlier: turns as JSON that a client sent between the followed response and this
     turn and that are no answers of ours; nearly always empty.
     """
@@ -86,6 +87,7 @@ class Prompt(models.Model):
     follows = models.ForeignKey(
         "Response", null=True, blank=True, on_delete=models.CASCADE, related_name="followed_by"
     )
+    role = models.CharField(max_length=12, default=Role.USER)
     content = models.TextField()
     earlier = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
@@ -98,8 +100,8 @@ class Prompt(models.Model):
 
     def turns(self) -> list[Turn]:
         """What this prompt adds to the conversation."""
-        said = [Turn(**turn) for turn in self.earlier]
-        return [*said, Turn(Role.USER, self.content)] if self.content else said
+        said = [Turn.from_json(turn) for turn in self.earlier]
+        return [*said, Turn(self.role, self.content)] if self.content else said
 
 
 class ResponseQuerySet(models.QuerySet["Response"]):
@@ -125,6 +127,8 @@ class Response(models.Model):
     seed, temperature, top_p, top_k, max_tokens, stop: the sampling actually used.
     token_ids: every id that the model made, the stop token included; with the seed
     they allow to continue after a crash.
+    adapter: name and revision of the LoRA that was in the weights; empty without one.
+    tools: the functions that the model could call. tool_calls: those that it called.
     omitted: ids of the prompts and responses that did not fit the context.
     fingerprint: names the history that ends here, for clients that resend all of it.
     lease_until: while active, the time by which its process will have renewed this.
@@ -163,6 +167,9 @@ class Response(models.Model):
     token_ids = models.JSONField(default=list, blank=True)
     model = models.CharField(max_length=200, blank=True)
     revision = models.CharField(max_length=64, blank=True)
+    adapter = models.CharField(max_length=200, blank=True)
+    tools = models.JSONField(default=list, blank=True)
+    tool_calls = models.JSONField(default=list, blank=True)
     seed = models.BigIntegerField(null=True)
     temperature = models.FloatField(null=True)
     top_p = models.FloatField(null=True)
@@ -218,7 +225,8 @@ class Response(models.Model):
 
     def turn(self) -> Turn:
         """What this response adds to the conversation."""
-        return Turn(Role.ASSISTANT, self.text)
+        calls = tuple(ToolCall(**call) for call in self.tool_calls)
+        return Turn(Role.ASSISTANT, self.text, tool_calls=calls)
 
 
 class ApiKey(models.Model):

@@ -6,6 +6,7 @@ every event as JSON, so on this surface there are no ids, no names and no retry 
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -30,13 +31,37 @@ def completion(live: LiveResponse, outcome: Outcome, *, model: str, created: int
         "choices": [
             {
                 "index": 0,
-                "message": {"role": "assistant", "content": live.text, "refusal": None},
+                "message": message(live, outcome),
                 "logprobs": None,
                 "finish_reason": finish_reason(outcome),
             }
         ],
         "usage": events.usage(outcome.usage),
     }
+
+
+def message(live: LiveResponse, outcome: Outcome) -> dict[str, Any]:
+    """The assistant's message; with calls and nothing said its content is null."""
+    said: dict[str, Any] = {"role": "assistant", "content": live.text, "refusal": None}
+    if outcome.tool_calls:
+        said["content"] = live.text or None
+        said["tool_calls"] = tool_calls(live.id, outcome)
+    return said
+
+
+def tool_calls(response_id: UUID, outcome: Outcome) -> list[dict[str, Any]]:
+    """Calls with ids of their own, their arguments as JSON text."""
+    return [
+        {
+            "id": f"call_{response_id.hex}_{index}",
+            "type": "function",
+            "function": {
+                "name": call.name,
+                "arguments": json.dumps(call.arguments, ensure_ascii=False),
+            },
+        }
+        for index, call in enumerate(outcome.tool_calls)
+    ]
 
 
 def completion_id(response_id: UUID) -> str:
@@ -94,6 +119,8 @@ async def stream(
         failure = Failure(500, Code.GENERATION_FAILED, outcome.error)
         yield f"data: {events.one_line(failure.as_openai())}\n\n"
         return
+    for index, call in enumerate(tool_calls(live.id, outcome)):
+        yield write.delta({"tool_calls": [{"index": index, **call}]})
     yield write.delta({}, finish_reason(outcome))
     if include_usage:
         yield write.usage(outcome)
@@ -111,4 +138,5 @@ def model(card: ModelCard, *, created: int) -> dict[str, Any]:
         "context_length": card.context_length,
         "dtype": card.dtype,
         "device": card.device,
+        "adapter": card.adapter or None,
     }

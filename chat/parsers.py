@@ -36,7 +36,7 @@ class StorableJSONParser(BaseParser):
             raise ParseError("The body is nested too deeply.") from None
         except ValueError as error:
             raise ParseError(f"The body is not JSON: {error}.") from None
-        for path, problem in _problems(data, "", 0):
+        for path, problem in unstorable_parts(data):
             raise ValidationError({path or "body": [problem]})
         return data
 
@@ -50,7 +50,8 @@ def unstorable(text: str) -> str | None:
     return None
 
 
-def _problems(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
+def unstorable_parts(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Path and problem of every part of a JSON value that could not be stored."""
     if depth > MAX_DEPTH:
         yield path, "Nested too deeply."
     elif isinstance(value, str):
@@ -58,11 +59,11 @@ def _problems(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:
             yield path, problem
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _problems(item, f"{path}.{index}".lstrip("."), depth + 1)
+            yield from unstorable_parts(item, f"{path}.{index}".lstrip("."), depth + 1)
     elif isinstance(value, dict):
         for name, item in value.items():
             printable = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
             here = f"{path}.{printable}".lstrip(".")
             if problem := unstorable(name):
                 yield here, problem
-            yield from _problems(item, here, depth + 1)
+            yield from unstorable_parts(item, here, depth + 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -88,7 +88,7 @@ class Record:
         finish, status, error = self.finish, STATUS_OF[self.finish.reason], self.finish.error
         if self.interrupted and finish.reason is FinishReason.CANCELLED:
             status, error = Response.Status.INTERRUPTED, INTERRUPTION
-        return Outcome(status, finish.reason, finish.usage, error)
+        return Outcome(status, finish.reason, finish.usage, error, finish.tool_calls)
 
     def columns(self, outcome: Outcome | None) -> dict[str, Any]:
         """The row's new values."""
@@ -102,11 +102,12 @@ class Record:
             "lease_until": timezone.now() + LEASE,
         }
         if outcome:
-            answer = Turn(Role.ASSISTANT, text)
+            answer = Turn(Role.ASSISTANT, text, tool_calls=outcome.tool_calls)
             values |= {
                 "status": outcome.status,
                 "finish_reason": outcome.finish_reason,
                 "error": outcome.error,
+                "tool_calls": [asdict(call) for call in outcome.tool_calls],
                 "prompt_tokens": outcome.usage.prompt_tokens,
                 "completion_tokens": outcome.usage.completion_tokens,
                 "finished_at": self.finished_at,

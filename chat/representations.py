@@ -65,6 +65,9 @@ class ResponseSerializer(serializers.ModelSerializer[Response]):
             "token_ids",
             "model",
             "revision",
+            "adapter",
+            "tools",
+            "tool_calls",
             "seed",
             "temperature",
             "top_p",
@@ -102,7 +105,7 @@ class PromptRowSerializer(serializers.ModelSerializer[Prompt]):
 
     class Meta:
         model = Prompt
-        fields = ["id", "content", "earlier", "follows", "created_at", "responses"]
+        fields = ["id", "role", "content", "earlier", "follows", "created_at", "responses"]
         read_only_fields = fields
 
 

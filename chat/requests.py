@@ -32,6 +32,12 @@ class TurnSerializer(ClosedSerializer):
     content = TextField(allow_blank=True)
     metadata = TextField(allow_blank=True, required=False, default="")
 
+    def validate_metadata(self, value: str) -> str:
+        """ChatGLM3's blank line; calls and results go through /v1."""
+        if value.strip():
+            raise serializers.ValidationError("Only empty metadata is served here.")
+        return ""
+
     def to_internal_value(self, data: Any) -> Turn:
         return Turn(**super().to_internal_value(data))
 

@@ -26,7 +26,7 @@ from chat.recorder import LEASE, Record
 from chat.supervisor import supervisor
 from modelhost.errors import GenerationFailed, ModelHostError, NotReady
 from modelhost.host import host
-from modelhost.types import FinishReason, Role, Sampling, Turn
+from modelhost.types import FinishReason, Role, Sampling, Tool, Turn
 
 if TYPE_CHECKING:
     from modelhost.engine import Engine
@@ -59,7 +59,9 @@ class Wishes:
 class Question:
     """A prompt with everything that decides its answer and its place.
 
+    role: the user's, or a tool's whose result `content` is.
     history: the turns before it as the client sent them; None when it sent none.
+    tools: functions that the model may call.
     surface: the route's name in the record. client: what the client said of itself.
     """
 
@@ -69,6 +71,12 @@ class Question:
     history: Sequence[Turn] | None = None
     wishes: Wishes = field(default_factory=Wishes)
     client: Mapping[str, Any] = field(default_factory=dict)
+    role: Role = Role.USER
+    tools: Sequence[Tool] = ()
+
+    @property
+    def turn(self) -> Turn:
+        return Turn(self.role, self.content)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +101,19 @@ def ask(question: Question, *, user: Any, api_key: ApiKey | None = None) -> Acce
     """
     engine = host.engine()
     place = _place(question, user)
-    steps = history.steps(place, question.content)
-    rendered = engine.render([step.turn for step in steps], max_tokens=question.wishes.max_tokens)
+    steps = history.steps(place, question.turn)
+    rendered = engine.render(
+        [step.turn for step in steps],
+        max_tokens=question.wishes.max_tokens,
+        tools=question.tools,
+    )
     sampling = question.wishes.decide(room=engine.room(len(rendered.token_ids)))
     engine.validate(rendered.token_ids, sampling)
     omitted = [row_id for index in rendered.omitted if (row_id := steps[index].row_id)]
     with transaction.atomic(durable=True):
         if question.history is None and question.conversation is not None:
             _refuse_while_answering(question.conversation)
-        prompt = history.store(place, question.content, user=user, surface=question.surface)
+        prompt = history.store(place, question.turn, user=user, surface=question.surface)
         response = _store_response(
             question, prompt, engine, sampling, user=user, api_key=api_key, omitted=omitted
         )
@@ -110,10 +122,11 @@ def ask(question: Question, *, user: Any, api_key: ApiKey | None = None) -> Acce
     record = Record(
         live=LiveResponse(response.pk),
         history=_name_before(place),
-        said=[*place.earlier, Turn(Role.USER, question.content)],
+        said=[*place.earlier, question.turn],
     )
     try:
-        supervisor.adopt(record, engine.submit(rendered.token_ids, sampling))
+        ticket = engine.submit(rendered.token_ids, sampling, tools=question.tools)
+        supervisor.adopt(record, ticket)
     except ModelHostError as error:
         _settle_unstarted(response, str(error))
         raise
@@ -210,6 +223,8 @@ def _store_response(
         client=dict(question.client),
         model=engine.card.name,
         revision=engine.card.revision,
+        adapter=engine.card.adapter,
+        tools=list(question.tools),
         seed=sampling.seed,
         temperature=sampling.temperature,
         top_p=sampling.top_p,

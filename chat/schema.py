@@ -33,7 +33,7 @@ class StopFieldSchema(OpenApiSerializerFieldExtension):
 class ContentFieldSchema(OpenApiSerializerFieldExtension):
     """A text or text parts."""
 
-    target_class = "chat.completion_requests.ContentField"
+    target_class = "chat.completion_messages.ContentField"
 
     def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
         parts = {"type": "array", "items": {"type": "object"}}

@@ -39,6 +39,7 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # The model. See modelhost.types.ModelSpec.
 LLMSITE_MODEL = env.str("LLMSITE_MODEL", default="demo")
 LLMSITE_REVISION = env.str("LLMSITE_REVISION", default="") or None
+LLMSITE_ADAPTER = env.str("LLMSITE_ADAPTER", default="") or None
 LLMSITE_DEVICE = env.str("LLMSITE_DEVICE", default="auto")
 LLMSITE_DTYPE = env.str("LLMSITE_DTYPE", default="auto")
 LLMSITE_CACHE = env.str("LLMSITE_CACHE", default="") or None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
 class Role(StrEnum):
@@ -95,6 +95,16 @@ class Turn:
     metadata: str = ""
     tools: Sequence[Tool] | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The turn as JSON, without what it does not have."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """The turn that `as_json` wrote."""
+        calls = tuple(ToolCall(**call) for call in data.get("tool_calls", ()))
+        return cls(**{"content": "", **data, "tool_calls": calls})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from chat.responses import Question
 from chat.streams import sse_response
 from chat.views.asking import ask, own_conversation, validated
 from modelhost.host import host
-from modelhost.types import ModelCard
+from modelhost.types import ModelCard, Role
 
 STARTED = int(time.time())
 
@@ -99,6 +99,8 @@ def _question(body: Any) -> Question:
         history=history,
         wishes=body.wishes(),
         client=data["client"],
+        role=Role(last.role),
+        tools=data.get("tools") or (),
     )
 
 

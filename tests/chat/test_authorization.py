@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from chat.models import ApiKey, Conversation, Prompt, Response
 
-PUBLIC = {"healthz", "readyz", "schema", "docs"}
-BY_SESSION = {"page"}  # for browsers: an anonymous visitor is sent to the login
+PUBLIC = {"healthz", "readyz", "schema", "docs", "login"}
+BY_SESSION = {"page", "logout"}  # for browsers; test_page.py has their tests
 # What is asked of each route. A route that is not here fails the test that looks for it.
 REQUESTS = {
     "new-message": [("POST", "/chat/new/message/", {"prompt": "a"})],
@@ -151,4 +151,4 @@ def test_the_page_sends_a_visitor_to_the_login(client_for, engine):
     answer = client_for(None).get("/")
 
     assert answer.status_code == 302
-    assert answer.headers["Location"] == "/admin/login/?next=/"
+    assert answer.headers["Location"] == f"{reverse('login')}?next=/"

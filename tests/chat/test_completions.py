@@ -318,11 +318,11 @@ def test_every_parameter_of_the_official_client_is_decided():
             {"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]},
             "messages.0.content",
         ),
-        ({"messages": [*HELLO, {"role": "tool", "content": "x"}]}, "messages.1.role"),
+        ({"messages": [*HELLO, {"role": "function", "content": "x"}]}, "messages.1.role"),
         ({"messages": [{"content": "x"}]}, "messages.0.role"),
         ({"messages": [{**HELLO[0], "color": 1}]}, "messages.0.color"),
         ({"messages": [{**HELLO[0], "audio": {"id": "x"}}]}, "messages.0.audio"),
-        ({"messages": [{**HELLO[0], "tool_calls": [{}]}]}, "messages.0.tool_calls"),
+        ({"messages": [{**HELLO[0], "tool_calls": [{}]}]}, "messages.0.tool_calls.0.function"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "messages"),
         ({"messages": [{"role": "user", "content": " \n"}]}, "messages"),
         (

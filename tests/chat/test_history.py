@@ -213,7 +213,7 @@ def test_a_long_history_is_imported_with_few_queries(user, engine, django_assert
     turns = [Turn((Role.USER, Role.ASSISTANT)[at % 2], str(at)) for at in range(2000)]
     with django_assert_max_num_queries(60), transaction.atomic():
         place = place_of(turns, user=user)
-        prompt = store(place, "And?", user=user, surface="message")
+        prompt = store(place, Turn(Role.USER, "And?"), user=user, surface="message")
 
     assert Prompt.objects.count() == 1001
     assert prompt.follows.text == "1999"

@@ -59,8 +59,6 @@ def test_programs_get_it_without_a_key(client_for):
     assert "openapi" in answer.text[:200]
 
 
-# WhiteNoise serves files from a synchronous iterator, about which Django warns under ASGI.
-@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")
 def test_the_reading_room_needs_no_other_host(client_for, server):
     client = client_for(None)
     page = client.get("/api/docs/")

@@ -9,7 +9,6 @@ from argparse import ArgumentParser
 from itertools import count
 from typing import Any
 
-from daphne.server import Server
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
@@ -41,9 +40,10 @@ class Command(BaseCommand):
         # Importing the application starts to load the model.
         application = import_string("llmsite.asgi.application")
         shut_down = import_string("llmsite.asgi.shut_down")
+        server = import_string("llmsite.server.Server")
         endpoint = f"tcp:port={port}:interface={host.replace(':', chr(92) + ':')}"
         try:
-            Server(application, endpoints=[endpoint], server_name="llmsite").run()
+            server(application, endpoints=[endpoint], server_name="llmsite").run()
         finally:
             # Here and not at exit: before that, the interpreter would wait for blocked requests.
             shut_down()
