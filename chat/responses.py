@@ -16,6 +16,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connections, transaction
+from django.http import Http404
 from django.utils import timezone
 
 from chat import history
@@ -111,8 +112,8 @@ def ask(question: Question, *, user: Any, api_key: ApiKey | None = None) -> Acce
     engine.validate(rendered.token_ids, sampling)
     omitted = [row_id for index in rendered.omitted if (row_id := steps[index].row_id)]
     with transaction.atomic(durable=True):
-        if question.history is None and question.conversation is not None:
-            _refuse_while_answering(question.conversation)
+        if place.conversation is not None:
+            _hold(place, in_order=question.history is None)
         prompt = history.store(place, question.turn, user=user, surface=question.surface)
         response = _store_response(
             question, prompt, engine, sampling, user=user, api_key=api_key, omitted=omitted
@@ -198,10 +199,19 @@ def _name_before(place: history.Place) -> str:
     return place.missing[-1].fingerprint if place.missing else place.fingerprint
 
 
-def _refuse_while_answering(conversation: Conversation) -> None:
-    """One running answer per conversation; the lock makes two simultaneous prompts take turns."""
-    Conversation.objects.select_for_update().filter(pk=conversation.pk).first()
-    if conversation.answering():
+def _hold(place: history.Place, *, in_order: bool) -> None:
+    """Lock the conversation until the prompt is stored: two simultaneous prompts take turns.
+
+    in_order: nothing may be running, and nothing may have come since the place was found.
+    Raises ConversationBusy, Http404 when the conversation is gone by now.
+    """
+    rows = Conversation.objects.select_for_update().filter(
+        pk=getattr(place.conversation, "pk", None)
+    )
+    conversation = rows.first()
+    if conversation is None:
+        raise Http404
+    if in_order and (conversation.answering() or conversation.latest_response() != place.follows):
         raise ConversationBusy("This conversation's last prompt is still being answered.")
 
 
