@@ -205,10 +205,8 @@ def _hold(place: history.Place, *, in_order: bool) -> None:
     in_order: nothing may be running, and nothing may have come since the place was found.
     Raises ConversationBusy, Http404 when the conversation is gone by now.
     """
-    rows = Conversation.objects.select_for_update().filter(
-        pk=getattr(place.conversation, "pk", None)
-    )
-    conversation = rows.first()
+    held: Any = place.conversation
+    conversation = Conversation.objects.select_for_update().filter(pk=held.pk).first()
     if conversation is None:
         raise Http404
     if in_order and (conversation.answering() or conversation.latest_response() != place.follows):
