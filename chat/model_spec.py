@@ -17,6 +17,7 @@ def spec() -> ModelSpec:
         adapter=Path(settings.LLMSITE_ADAPTER) if settings.LLMSITE_ADAPTER else None,
         device=settings.LLMSITE_DEVICE,
         dtype=settings.LLMSITE_DTYPE,
+        quantize=settings.LLMSITE_QUANTIZE,
         cache_tokens=settings.LLMSITE_CACHE_TOKENS,
         cache_dir=Path(settings.LLMSITE_CACHE) if settings.LLMSITE_CACHE else None,
         max_requests=settings.LLMSITE_MAX_REQUESTS,

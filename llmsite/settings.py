@@ -42,6 +42,7 @@ LLMSITE_REVISION = env.str("LLMSITE_REVISION", default="") or None
 LLMSITE_ADAPTER = env.str("LLMSITE_ADAPTER", default="") or None
 LLMSITE_DEVICE = env.str("LLMSITE_DEVICE", default="auto")
 LLMSITE_DTYPE = env.str("LLMSITE_DTYPE", default="auto")
+LLMSITE_QUANTIZE = env.str("LLMSITE_QUANTIZE", default="")
 LLMSITE_CACHE = env.str("LLMSITE_CACHE", default="") or None
 LLMSITE_CACHE_TOKENS = env.int("LLMSITE_CACHE_TOKENS", default=0) or None
 LLMSITE_MAX_REQUESTS = env.int("LLMSITE_MAX_REQUESTS", default=256)

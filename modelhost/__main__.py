@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         adapter=options.adapter,
         device=options.device,
         dtype=options.dtype,
+        quantize=options.quantize,
         cache_dir=Path(path) if (path := os.environ.get("LLMSITE_CACHE")) else None,
         max_requests=sys.maxsize,  # nobody else is here: all lines of one caller may wait
     )
@@ -56,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         command.add_argument("--model", default="demo", help="demo, a folder, or a hub id")
         command.add_argument("--adapter", type=Path, help="folder of a LoRA for a ChatGLM model")
+        command.add_argument("--quantize", default="", help="int8 or int4; empty keeps the dtype")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0")
         command.add_argument("--dtype", default="auto", help="auto, fp32, fp16, bf16")
     return top

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from modelhost import checkpoints, prompts
+from modelhost.checkpoints import quantization
 from modelhost.engine import Engine
 from modelhost.errors import GenerationFailed, LoadFailed, ModelHostError
 from modelhost.progress import Progress
@@ -21,9 +22,10 @@ def load(spec: ModelSpec, progress: Progress) -> Engine:
     try:
         device = pick_device(spec.device)
         dtype = pick_dtype(spec.dtype, device)
+        quantize = quantization.pick(spec.quantize, device)
         progress.begin("Looking for the model")
         checkpoint = checkpoints.locate(spec, progress)
-        loaded = checkpoint.load(device=device, dtype=dtype, progress=progress)
+        loaded = checkpoint.load(device=device, dtype=dtype, progress=progress, quantize=quantize)
         progress.begin("Making the first token")
         return start(loaded, checkpoint, spec)
     except torch.OutOfMemoryError as error:
@@ -63,7 +65,11 @@ def describe(spec: ModelSpec) -> checkpoints.Description:
     """What `load` would load, from small files only. Raises LoadFailed."""
     device = pick_device(spec.device)
     checkpoint = checkpoints.locate(spec, Progress())
-    return checkpoint.describe(device=device, dtype=pick_dtype(spec.dtype, device))
+    return checkpoint.describe(
+        device=device,
+        dtype=pick_dtype(spec.dtype, device),
+        quantize=quantization.pick(spec.quantize, device),
+    )
 
 
 def renderer(spec: ModelSpec) -> Callable[..., Rendered]:

@@ -35,6 +35,7 @@ class ModelSpec:
     model: `demo`, a folder, or a hub id.
     adapter: folder of a LoRA that is added to the weights.
     device, dtype: torch's names, or `auto` (CUDA with bf16/fp16 when there is one, else fp32).
+    quantize: `int8` or `int4` for the linear layers; empty keeps the dtype.
     cache_tokens: size of the paged KV cache in tokens; None chooses for the device.
     cache_dir: where a converted demo model is kept; None is the user's cache folder.
     max_requests: generations held at once, running or waiting for a place.
@@ -45,6 +46,7 @@ class ModelSpec:
     adapter: Path | None = None
     device: str = "auto"
     dtype: str = "auto"
+    quantize: str = ""
     cache_tokens: int | None = None
     cache_dir: Path | None = None
     max_requests: int = 256

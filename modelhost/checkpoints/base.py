@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from modelhost.checkpoints.adapter import Adapter
+    from modelhost.checkpoints.quantization import Quantization
     from modelhost.progress import Progress
     from modelhost.prompts import ChatFormat
 
@@ -57,13 +58,26 @@ class Checkpoint(Protocol):
     revision: str
     adapter: Adapter | None
 
-    def describe(self, *, device: torch.device, dtype: torch.dtype) -> Description:
+    def describe(
+        self,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        quantize: Quantization | None = None,
+    ) -> Description:
         """Read config and headers, not weights. Raises LoadFailed."""
 
     def chat_format(self) -> ChatFormat:
         """The tokenizer and its way to write a conversation, without weights. Raises LoadFailed."""
 
-    def load(self, *, device: torch.device, dtype: torch.dtype, progress: Progress) -> Loaded:
+    def load(
+        self,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        progress: Progress,
+        quantize: Quantization | None = None,
+    ) -> Loaded:
         """Bring the weights to the device. Raises LoadFailed."""
 
 

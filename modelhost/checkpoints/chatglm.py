@@ -20,8 +20,10 @@ from transformers import GlmConfig, GlmForCausalLM
 from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
 
 from modelhost.chatglm import TOKENIZER_FILE, ChatGLMFormat
+from modelhost.checkpoints import quantization
 from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.base import Description, Loaded, fingerprint
+from modelhost.checkpoints.quantization import Quantization, Quantizer
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
 
@@ -60,7 +62,13 @@ class ChatGLMCheckpoint:
         self.adapter = adapter
         self.revision = revision or fingerprint(self._files())
 
-    def describe(self, *, device: torch.device, dtype: torch.dtype) -> Description:
+    def describe(
+        self,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        quantize: Quantization | None = None,
+    ) -> Description:
         """From the config and the list of files; the network is only outlined."""
         config = glm_config(self.folder, self.config)
         shards(self.folder)
@@ -77,7 +85,7 @@ class ChatGLMCheckpoint:
             dtype=str(dtype).removeprefix("torch."),
             device=str(device),
             context_length=int(config.max_position_embeddings),
-            memory_bytes=parameters * dtype.itemsize,
+            memory_bytes=quantization.memory_bytes(outline, dtype, quantize),
             files=[str(file) for file in self._files()],
             adapter=self.adapter.label if self.adapter else "",
         )
@@ -85,7 +93,14 @@ class ChatGLMCheckpoint:
     def chat_format(self) -> ChatGLMFormat:
         return ChatGLMFormat(self.folder / TOKENIZER_FILE)
 
-    def load(self, *, device: torch.device, dtype: torch.dtype, progress: Progress) -> Loaded:
+    def load(
+        self,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        progress: Progress,
+        quantize: Quantization | None = None,
+    ) -> Loaded:
         """Outline the network, then fill it tensor by tensor. Raises LoadFailed."""
         chat_format = self.chat_format()
         config = glm_config(self.folder, self.config)
@@ -94,6 +109,7 @@ class ChatGLMCheckpoint:
             self.adapter.check(published_shapes(model, config))
         files = shards(self.folder)
         waiting = dict(model.named_parameters())
+        quantizer = Quantizer(quantize) if quantize else None
         progress.begin("Loading weights", total=len(waiting), unit="tensor")
         for file in files:
             for name, tensor in tensors_of(file):
@@ -102,6 +118,9 @@ class ChatGLMCheckpoint:
                 whole = self.adapter.apply(name, tensor) if self.adapter else tensor
                 for target, part in convert(name, whole, config):
                     place(model, waiting, target, part, file=file, device=device, dtype=dtype)
+                    if quantizer:
+                        path = target.rpartition(".")[0]
+                        quantizer.layer(path, model.get_submodule(path))
                     progress.advance()
         if waiting:
             raise LoadFailed(

@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pyto
 from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.base import Description, Loaded
 from modelhost.checkpoints.hub import HubCheckpoint, load_folder, load_format, reporting
+from modelhost.checkpoints.quantization import Quantization
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
 from modelhost.template import TemplateFormat
@@ -50,13 +51,21 @@ class DemoCheckpoint:
     def _converted(self) -> Path:
         return self._cache / f"{NAME}-{self.revision}-transformers{transformers.__version__}"
 
-    def describe(self, *, device: torch.device, dtype: torch.dtype) -> Description:
+    def describe(
+        self,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        quantize: Quantization | None = None,
+    ) -> Description:
         """From the converted copy where there is one, else from what is known of the file."""
         if self._converted.exists():
-            known = self._hub().describe(device=device, dtype=dtype)
+            known = self._hub().describe(device=device, dtype=dtype, quantize=quantize)
             parameters, context = known.parameters, known.context_length
+            memory = known.memory_bytes
         else:
             parameters, context = 134_515_008, 8192
+            memory = parameters * dtype.itemsize  # not less; the copy will tell when it is there
         return Description(
             name=NAME,
             revision=self.revision,
@@ -66,14 +75,25 @@ class DemoCheckpoint:
             dtype=str(dtype).removeprefix("torch."),
             device=str(device),
             context_length=context,
-            memory_bytes=parameters * dtype.itemsize,
+            memory_bytes=memory,
             files=[str(self._gguf)],
         )
 
-    def load(self, *, device: torch.device, dtype: torch.dtype, progress: Progress) -> Loaded:
+    def load(
+        self,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        progress: Progress,
+        quantize: Quantization | None = None,
+    ) -> Loaded:
         """Load the converted copy; make it first if it is not there."""
         return load_folder(
-            self._ensure_converted(progress), device=device, dtype=dtype, progress=progress
+            self._ensure_converted(progress),
+            device=device,
+            dtype=dtype,
+            progress=progress,
+            quantize=quantize,
         )
 
     def chat_format(self) -> TemplateFormat:

@@ -14,8 +14,10 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
+from modelhost.checkpoints import quantization
 from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.base import Description, Loaded, context_length, fingerprint
+from modelhost.checkpoints.quantization import Quantization, Quantizer
 from modelhost.errors import LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.template import TemplateFormat
@@ -37,7 +39,13 @@ class HubCheckpoint:
         self.name = name
         self.revision = revision or fingerprint(files_read(folder))
 
-    def describe(self, *, device: torch.device, dtype: torch.dtype) -> Description:
+    def describe(
+        self,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        quantize: Quantization | None = None,
+    ) -> Description:
         """Architecture from config.json, parameters from the safetensors headers."""
         config = load_config(self.folder, self.config)
         parameters = sum(count_parameters(file) for file in weight_files(self.folder))
@@ -50,22 +58,45 @@ class HubCheckpoint:
             dtype=str(dtype).removeprefix("torch."),
             device=str(device),
             context_length=context_length(config),
-            memory_bytes=parameters * dtype.itemsize,
+            memory_bytes=self._memory(config, parameters, dtype, quantize),
             files=[str(file) for file in files_read(self.folder)],
         )
 
     def chat_format(self) -> TemplateFormat:
         return load_format(self.folder)
 
-    def load(self, *, device: torch.device, dtype: torch.dtype, progress: Progress) -> Loaded:
+    def load(
+        self,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        progress: Progress,
+        quantize: Quantization | None = None,
+    ) -> Loaded:
         """Read the weights with transformers' own class for the architecture."""
         load_config(self.folder, self.config)
         weight_files(self.folder)
-        return load_folder(self.folder, device=device, dtype=dtype, progress=progress)
+        return load_folder(
+            self.folder, device=device, dtype=dtype, progress=progress, quantize=quantize
+        )
+
+    def _memory(
+        self, config: Any, parameters: int, dtype: torch.dtype, quantize: Quantization | None
+    ) -> int:
+        if quantize is None:
+            return parameters * dtype.itemsize
+        with torch.device("meta"):
+            outline = AutoModelForCausalLM.from_config(config)
+        return quantization.memory_bytes(outline, dtype, quantize)
 
 
 def load_folder(
-    folder: Path, *, device: torch.device, dtype: torch.dtype, progress: Progress
+    folder: Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    progress: Progress,
+    quantize: Quantization | None = None,
 ) -> Loaded:
     """Model and chat format of a folder that was checked before. Raises LoadFailed."""
     chat_format = load_format(folder)
@@ -83,6 +114,8 @@ def load_folder(
                 ignore_mismatched_sizes=True,  # reported, and refused below in clearer words
             )
         check_complete(folder, report)
+        if quantize:
+            Quantizer(quantize).whole(model)
         return Loaded(model.to(device).eval(), chat_format)
     except (torch.OutOfMemoryError, LoadFailed):
         raise
