@@ -113,11 +113,16 @@ class ResponseQuerySet(models.QuerySet["Response"]):
 
     def settle_abandoned(self, *, now: datetime) -> int:
         """Mark responses whose process is gone as interrupted; how many there were."""
-        return self.filter(status__in=Response.ACTIVE, lease_until__lt=now).update(
-            status=Response.Status.INTERRUPTED,
-            finish_reason="error",
-            error=INTERRUPTION,
-            finished_at=now,
+        abandoned = self.filter(status__in=Response.ACTIVE, lease_until__lt=now)
+        return sum(
+            abandoned.filter(pk=pk).update(  # its process may just have come back
+                status=Response.Status.INTERRUPTED,
+                finish_reason="error",
+                error=INTERRUPTION,
+                completion_tokens=len(token_ids),
+                finished_at=now,
+            )
+            for pk, token_ids in abandoned.values_list("pk", "token_ids")
         )
 
 
