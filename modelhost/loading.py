@@ -20,12 +20,10 @@ FIRST_TOKEN_TIMEOUT = 120.0  # seconds; a first CUDA kernel may have to be compi
 def load(spec: ModelSpec, progress: Progress) -> Engine:
     """Load the model, start its engine and see one token come out. Raises LoadFailed."""
     try:
-        device = pick_device(spec.device)
-        dtype = pick_dtype(spec.dtype, device)
-        quantize = quantization.pick(spec.quantize, device)
+        where = pick_placement(spec)
         progress.begin("Looking for the model")
         checkpoint = checkpoints.locate(spec, progress)
-        loaded = checkpoint.load(device=device, dtype=dtype, progress=progress, quantize=quantize)
+        loaded = checkpoint.load(where, progress)
         progress.begin("Making the first token")
         return start(loaded, checkpoint, spec)
     except torch.OutOfMemoryError as error:
@@ -63,20 +61,15 @@ def start(
 
 def describe(spec: ModelSpec) -> checkpoints.Description:
     """What `load` would load, from small files only. Raises LoadFailed."""
-    device = pick_device(spec.device)
-    checkpoint = checkpoints.locate(spec, Progress())
-    return checkpoint.describe(
-        device=device,
-        dtype=pick_dtype(spec.dtype, device),
-        quantize=quantization.pick(spec.quantize, device),
-    )
+    where = pick_placement(spec)
+    return checkpoints.locate(spec, Progress()).describe(where)
 
 
 def renderer(spec: ModelSpec) -> Callable[..., Rendered]:
     """A `render(turns, max_tokens=None)` that reads no weights. Raises LoadFailed."""
-    device = pick_device(spec.device)
+    where = pick_placement(spec)
     checkpoint = checkpoints.locate(spec, Progress())
-    known = checkpoint.describe(device=device, dtype=pick_dtype(spec.dtype, device))
+    known = checkpoint.describe(where)
     return functools.partial(prompts.render, checkpoint.chat_format(), context=known.context_length)
 
 
@@ -86,6 +79,14 @@ def smoke_test(engine: Engine, *, timeout: float = FIRST_TOKEN_TIMEOUT) -> None:
     ticket = engine.submit(rendered.token_ids, Sampling(max_tokens=1))
     if not ticket.wait(timeout) or ticket.finish is None or ticket.finish.error:
         raise GenerationFailed("The model was loaded, but its first token did not come.")
+
+
+def pick_placement(spec: ModelSpec) -> checkpoints.Placement:
+    """Device, dtype and quantization of a spec. Raises LoadFailed."""
+    device = pick_device(spec.device)
+    return checkpoints.Placement(
+        device, pick_dtype(spec.dtype, device), quantization.pick(spec.quantize, device)
+    )
 
 
 def pick_device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from modelhost.checkpoints import chatglm
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import Checkpoint, Description, Loaded
+from modelhost.checkpoints.base import Checkpoint, Description, Loaded, Placement
 from modelhost.checkpoints.chatglm import ChatGLMCheckpoint
 from modelhost.checkpoints.gguf import DemoCheckpoint
 from modelhost.checkpoints.hub import HubCheckpoint, missing_weights
@@ -21,7 +21,7 @@ from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec
 
-__all__ = ["Checkpoint", "Description", "Loaded", "locate"]
+__all__ = ["Checkpoint", "Description", "Loaded", "Placement", "locate"]
 
 logger = logging.getLogger(__name__)
 

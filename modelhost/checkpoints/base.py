@@ -44,6 +44,19 @@ class Description:
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """Where weights go, and as what."""
+
+    device: torch.device
+    dtype: torch.dtype
+    quantize: Quantization | None = None
+
+    @property
+    def dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """A model on its device and the chat format that it was trained with."""
 
@@ -58,26 +71,13 @@ class Checkpoint(Protocol):
     revision: str
     adapter: Adapter | None
 
-    def describe(
-        self,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        quantize: Quantization | None = None,
-    ) -> Description:
+    def describe(self, where: Placement) -> Description:
         """Read config and headers, not weights. Raises LoadFailed."""
 
     def chat_format(self) -> ChatFormat:
         """The tokenizer and its way to write a conversation, without weights. Raises LoadFailed."""
 
-    def load(
-        self,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        progress: Progress,
-        quantize: Quantization | None = None,
-    ) -> Loaded:
+    def load(self, where: Placement, progress: Progress) -> Loaded:
         """Bring the weights to the device. Raises LoadFailed."""
 
 

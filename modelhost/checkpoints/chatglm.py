@@ -22,8 +22,8 @@ from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
 from modelhost.chatglm import TOKENIZER_FILE, ChatGLMFormat
 from modelhost.checkpoints import quantization
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import Description, Loaded, fingerprint
-from modelhost.checkpoints.quantization import Quantization, Quantizer
+from modelhost.checkpoints.base import Description, Loaded, Placement, fingerprint
+from modelhost.checkpoints.quantization import Quantizer
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
 
@@ -62,13 +62,7 @@ class ChatGLMCheckpoint:
         self.adapter = adapter
         self.revision = revision or fingerprint(self._files())
 
-    def describe(
-        self,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        quantize: Quantization | None = None,
-    ) -> Description:
+    def describe(self, where: Placement) -> Description:
         """From the config and the list of files; the network is only outlined."""
         config = glm_config(self.folder, self.config)
         shards(self.folder)
@@ -82,10 +76,10 @@ class ChatGLMCheckpoint:
             kind="chatglm",
             architecture=type(outline).__name__,
             parameters=parameters,
-            dtype=str(dtype).removeprefix("torch."),
-            device=str(device),
+            dtype=where.dtype_name,
+            device=str(where.device),
             context_length=int(config.max_position_embeddings),
-            memory_bytes=quantization.memory_bytes(outline, dtype, quantize),
+            memory_bytes=quantization.memory_bytes(outline, where.dtype, where.quantize),
             files=[str(file) for file in self._files()],
             adapter=self.adapter.label if self.adapter else "",
         )
@@ -93,14 +87,7 @@ class ChatGLMCheckpoint:
     def chat_format(self) -> ChatGLMFormat:
         return ChatGLMFormat(self.folder / TOKENIZER_FILE)
 
-    def load(
-        self,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        progress: Progress,
-        quantize: Quantization | None = None,
-    ) -> Loaded:
+    def load(self, where: Placement, progress: Progress) -> Loaded:
         """Outline the network, then fill it tensor by tensor. Raises LoadFailed."""
         chat_format = self.chat_format()
         config = glm_config(self.folder, self.config)
@@ -109,7 +96,7 @@ class ChatGLMCheckpoint:
             self.adapter.check(published_shapes(model, config))
         files = shards(self.folder)
         waiting = dict(model.named_parameters())
-        quantizer = Quantizer(quantize) if quantize else None
+        quantizer = Quantizer(where.quantize) if where.quantize else None
         progress.begin("Loading weights", total=len(waiting), unit="tensor")
         for file in files:
             for name, tensor in tensors_of(file):
@@ -117,7 +104,7 @@ class ChatGLMCheckpoint:
                     continue
                 whole = self.adapter.apply(name, tensor) if self.adapter else tensor
                 for target, part in convert(name, whole, config):
-                    place(model, waiting, target, part, file=file, device=device, dtype=dtype)
+                    place(model, waiting, target, part, file=file, where=where)
                     if quantizer:
                         path = target.rpartition(".")[0]
                         quantizer.layer(path, model.get_submodule(path))
@@ -129,7 +116,7 @@ class ChatGLMCheckpoint:
                 + ". A shard is missing from its index; download the folder again."
             )
         # A buffer that no checkpoint holds: it was outlined without memory like the rest.
-        model.model.rotary_emb = GlmRotaryEmbedding(config).to(device)
+        model.model.rotary_emb = GlmRotaryEmbedding(config).to(where.device)
         return Loaded(model.eval(), chat_format)
 
     def _files(self) -> list[Path]:
@@ -255,8 +242,7 @@ def place(
     tensor: torch.Tensor,
     *,
     file: Path,
-    device: torch.device,
-    dtype: torch.dtype,
+    where: Placement,
 ) -> None:
     """Put one tensor where the outline waits for it. Raises LoadFailed."""
     outline = waiting.pop(name, None)
@@ -268,7 +254,9 @@ def place(
             f"config.json says {list(outline.shape)}."
         )
     module, _, leaf = name.rpartition(".")
-    weight = tensor.to(device=device, dtype=dtype, copy=True)  # never a view of the mapped file
+    weight = tensor.to(
+        device=where.device, dtype=where.dtype, copy=True
+    )  # never a view of the mapped file
     setattr(model.get_submodule(module), leaf, nn.Parameter(weight, requires_grad=False))
 
 

@@ -24,9 +24,8 @@ from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import Description, Loaded
+from modelhost.checkpoints.base import Description, Loaded, Placement
 from modelhost.checkpoints.hub import HubCheckpoint, load_folder, load_format, reporting
-from modelhost.checkpoints.quantization import Quantization
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
 from modelhost.template import TemplateFormat
@@ -51,50 +50,33 @@ class DemoCheckpoint:
     def _converted(self) -> Path:
         return self._cache / f"{NAME}-{self.revision}-transformers{transformers.__version__}"
 
-    def describe(
-        self,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        quantize: Quantization | None = None,
-    ) -> Description:
+    def describe(self, where: Placement) -> Description:
         """From the converted copy where there is one, else from what is known of the file."""
         if self._converted.exists():
-            known = self._hub().describe(device=device, dtype=dtype, quantize=quantize)
+            known = self._hub().describe(where)
             parameters, context = known.parameters, known.context_length
             memory = known.memory_bytes
         else:
             parameters, context = 134_515_008, 8192
-            memory = parameters * dtype.itemsize  # not less; the copy will tell when it is there
+            memory = (
+                parameters * where.dtype.itemsize
+            )  # not less; the copy will tell when it is there
         return Description(
             name=NAME,
             revision=self.revision,
             kind="gguf",
             architecture="LlamaForCausalLM",
             parameters=parameters,
-            dtype=str(dtype).removeprefix("torch."),
-            device=str(device),
+            dtype=where.dtype_name,
+            device=str(where.device),
             context_length=context,
             memory_bytes=memory,
             files=[str(self._gguf)],
         )
 
-    def load(
-        self,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        progress: Progress,
-        quantize: Quantization | None = None,
-    ) -> Loaded:
+    def load(self, where: Placement, progress: Progress) -> Loaded:
         """Load the converted copy; make it first if it is not there."""
-        return load_folder(
-            self._ensure_converted(progress),
-            device=device,
-            dtype=dtype,
-            progress=progress,
-            quantize=quantize,
-        )
+        return load_folder(self._ensure_converted(progress), where, progress)
 
     def chat_format(self) -> TemplateFormat:
         return load_format(self._ensure_converted(Progress()))

@@ -16,8 +16,8 @@ from transformers.utils import logging as transformers_logging
 
 from modelhost.checkpoints import quantization
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import Description, Loaded, context_length, fingerprint
-from modelhost.checkpoints.quantization import Quantization, Quantizer
+from modelhost.checkpoints.base import Description, Loaded, Placement, context_length, fingerprint
+from modelhost.checkpoints.quantization import Quantizer
 from modelhost.errors import LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.template import TemplateFormat
@@ -39,13 +39,7 @@ class HubCheckpoint:
         self.name = name
         self.revision = revision or fingerprint(files_read(folder))
 
-    def describe(
-        self,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        quantize: Quantization | None = None,
-    ) -> Description:
+    def describe(self, where: Placement) -> Description:
         """Architecture from config.json, parameters from the safetensors headers."""
         config = load_config(self.folder, self.config)
         parameters = sum(count_parameters(file) for file in weight_files(self.folder))
@@ -55,49 +49,31 @@ class HubCheckpoint:
             kind="hub",
             architecture=(self.config.get("architectures") or ["unknown"])[0],
             parameters=parameters,
-            dtype=str(dtype).removeprefix("torch."),
-            device=str(device),
+            dtype=where.dtype_name,
+            device=str(where.device),
             context_length=context_length(config),
-            memory_bytes=self._memory(config, parameters, dtype, quantize),
+            memory_bytes=self._memory(config, parameters, where),
             files=[str(file) for file in files_read(self.folder)],
         )
 
     def chat_format(self) -> TemplateFormat:
         return load_format(self.folder)
 
-    def load(
-        self,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        progress: Progress,
-        quantize: Quantization | None = None,
-    ) -> Loaded:
+    def load(self, where: Placement, progress: Progress) -> Loaded:
         """Read the weights with transformers' own class for the architecture."""
         load_config(self.folder, self.config)
         weight_files(self.folder)
-        return load_folder(
-            self.folder, device=device, dtype=dtype, progress=progress, quantize=quantize
-        )
+        return load_folder(self.folder, where, progress)
 
-    def _memory(
-        self, config: Any, parameters: int, dtype: torch.dtype, quantize: Quantization | None
-    ) -> int:
-        if quantize is None:
-            return parameters * dtype.itemsize
+    def _memory(self, config: Any, parameters: int, where: Placement) -> int:
+        if where.quantize is None:
+            return parameters * where.dtype.itemsize
         with torch.device("meta"):
             outline = AutoModelForCausalLM.from_config(config)
-        return quantization.memory_bytes(outline, dtype, quantize)
+        return quantization.memory_bytes(outline, where.dtype, where.quantize)
 
 
-def load_folder(
-    folder: Path,
-    *,
-    device: torch.device,
-    dtype: torch.dtype,
-    progress: Progress,
-    quantize: Quantization | None = None,
-) -> Loaded:
+def load_folder(folder: Path, where: Placement, progress: Progress) -> Loaded:
     """Model and chat format of a folder that was checked before. Raises LoadFailed."""
     chat_format = load_format(folder)
     progress.begin("Loading weights", unit="tensor")
@@ -106,7 +82,7 @@ def load_folder(
         with reporting(progress):
             model, report = loader.from_pretrained(
                 folder,
-                dtype=dtype,
+                dtype=where.dtype,
                 trust_remote_code=False,
                 use_safetensors=True,
                 attn_implementation="sdpa",
@@ -114,9 +90,9 @@ def load_folder(
                 ignore_mismatched_sizes=True,  # reported, and refused below in clearer words
             )
         check_complete(folder, report)
-        if quantize:
-            Quantizer(quantize).whole(model)
-        return Loaded(model.to(device).eval(), chat_format)
+        if where.quantize:
+            Quantizer(where.quantize).whole(model)
+        return Loaded(model.to(where.device).eval(), chat_format)
     except (torch.OutOfMemoryError, LoadFailed):
         raise
     except Exception as error:  # files from anywhere meet a large library

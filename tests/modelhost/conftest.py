@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from modelhost import checkpoints, loading
-from modelhost.checkpoints import Loaded
+from modelhost.checkpoints import Loaded, Placement
 from modelhost.engine import Engine
 from modelhost.progress import Progress
 from modelhost.template import TemplateFormat
@@ -102,7 +102,7 @@ def tiny_format(tiny_folder: Path) -> TemplateFormat:
 def load_tiny(tiny_folder: Path) -> Callable[[], Loaded]:
     """A fresh copy of the tiny model in memory at each call."""
     checkpoint = checkpoints.locate(ModelSpec(model=str(tiny_folder)), Progress())
-    return lambda: checkpoint.load(device=CPU, dtype=torch.float32, progress=Progress())
+    return lambda: checkpoint.load(Placement(CPU, torch.float32), Progress())
 
 
 @pytest.fixture

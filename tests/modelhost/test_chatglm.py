@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from modelhost.chatglm import CONTROL_TOKENS, ChatGLMFormat
-from modelhost.checkpoints import locate
+from modelhost.checkpoints import Placement, locate
 from modelhost.checkpoints.adapter import Adapter
 from modelhost.errors import BadTurns, LoadFailed
 from modelhost.loading import describe, load
@@ -53,7 +53,7 @@ def turn(item: dict) -> Turn:
 def loaded(folder: Path = TINY, adapter: Path | None = None):
     spec = ModelSpec(model=str(folder), device="cpu", dtype="fp32", adapter=adapter)
     checkpoint = locate(spec, Progress())
-    return checkpoint.load(device=torch.device("cpu"), dtype=torch.float32, progress=Progress())
+    return checkpoint.load(Placement(torch.device("cpu"), torch.float32), Progress())
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from modelhost import checkpoints, loading
-from modelhost.checkpoints import gguf
+from modelhost.checkpoints import Placement, gguf
 from modelhost.checkpoints.hub import INDEX, SINGLE
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
@@ -160,16 +160,16 @@ def test_a_folder_in_shards_loads(folder):
     (folder / SINGLE).unlink()
     checkpoint = checkpoints.locate(spec_of(folder), Progress())
 
-    loaded = checkpoint.load(device=CPU, dtype=torch.float32, progress=Progress())
+    loaded = checkpoint.load(Placement(CPU, torch.float32), Progress())
 
-    described = checkpoint.describe(device=CPU, dtype=torch.float32)
+    described = checkpoint.describe(Placement(CPU, torch.float32))
     assert described.parameters == loaded.model.num_parameters()
 
 
 def test_a_description_comes_from_the_small_files(folder):
     checkpoint = checkpoints.locate(spec_of(folder), Progress())
 
-    described = checkpoint.describe(device=CPU, dtype=torch.float16)
+    described = checkpoint.describe(Placement(CPU, torch.float16))
 
     parameters = described.parameters
     assert described.as_json() == {
@@ -479,7 +479,7 @@ def test_a_full_disk_is_a_sentence(convert):
     _, demo = convert(OSError(28, "No space left on device"))
 
     with pytest.raises(LoadFailed, match=r"No space left on device.*LLMSITE_CACHE"):
-        demo.load(device=CPU, dtype=torch.float32, progress=Progress())
+        demo.load(Placement(CPU, torch.float32), Progress())
 
 
 def test_a_cache_folder_that_cannot_be_made_is_a_sentence(tmp_path):
@@ -518,7 +518,7 @@ def test_a_copy_that_is_there_is_not_made_again(convert):
 
 
 def test_the_demo_model_is_described_before_it_was_ever_converted(tmp_path):
-    described = gguf.DemoCheckpoint(cache_dir=tmp_path).describe(device=CPU, dtype=torch.float32)
+    described = gguf.DemoCheckpoint(cache_dir=tmp_path).describe(Placement(CPU, torch.float32))
 
     assert described.kind == "gguf"
     assert described.parameters == 134_515_008

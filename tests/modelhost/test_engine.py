@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from modelhost.checkpoints import Loaded, locate
+from modelhost.checkpoints import Loaded, Placement, locate
 from modelhost.errors import BadSampling, BadTurns, Busy, NotReady, PromptTooLong
 from modelhost.progress import Progress
 from modelhost.text import ResponseDecoder
@@ -57,9 +57,7 @@ def test_twenty_answers_at_once_are_what_generate_gives_alone(load_tiny, serve, 
 
 @pytest.mark.model
 def test_twenty_answers_of_the_demo_model_are_what_generate_gives_alone(demo_engine, ids_of):
-    alone = locate(ModelSpec(), Progress()).load(
-        device=CPU, dtype=torch.float32, progress=Progress()
-    )
+    alone = locate(ModelSpec(), Progress()).load(Placement(CPU, torch.float32), Progress())
     questions = [
         "What is the capital of France?", "Count to five.", "Name three colours.", "你好",
         "Write a haiku about rain.", "Who wrote Hamlet?", "Translate 'cat' into French.",
@@ -254,7 +252,7 @@ def shared_small_engine(tiny_folder):
     from modelhost.engine import Engine
 
     checkpoint = locate(ModelSpec(model=str(tiny_folder)), Progress())
-    loaded = checkpoint.load(device=CPU, dtype=torch.float32, progress=Progress())
+    loaded = checkpoint.load(Placement(CPU, torch.float32), Progress())
     engine = Engine(loaded, name="tiny", revision="test", cache_tokens=144)
     engine.start()
     yield engine
