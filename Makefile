@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .PHONY: setup run test lint figures clean
@@ -39,9 +40,9 @@ lint: $(VENV)/.installed-dev
 test: lint
 	@if [ -n "$$TEST_DATABASE_URL" ]; then \
 		echo "Database tests on $${TEST_DATABASE_URL%%:*}"; \
-		DATABASE_URL="$$TEST_DATABASE_URL" $(BIN)/python -m pytest -q -m database; \
+		DATABASE_URL="$$TEST_DATABASE_URL" $(PYTEST) -m "database and not browser"; \
 	fi
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 figures: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.figures

@@ -23,6 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         names = set(getattr(item, "fixturenames", []))
         if names & {"db", "transactional_db"} or item.get_closest_marker("django_db"):
             item.add_marker("database")
+        if "browser" in names:
+            item.add_marker("browser")
 
 
 @pytest.fixture(autouse=True)

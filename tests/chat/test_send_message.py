@@ -14,6 +14,8 @@ from tests.web import read_events, stream, text_of
 
 URL = "/sendMessage"
 
+NOBODYS = uuid.UUID(int=7).hex
+
 
 def test_a_prompt_in_the_query_is_answered_as_a_stream(api, engine):
     query = {"prompt": "Say it", "max_tokens": 5, "temperature": 0.5, "top_p": 0.9, "seed": 7}
@@ -101,7 +103,7 @@ def test_a_reader_that_has_everything_is_told_to_stay_away(api, engine):
 
 @pytest.mark.parametrize(
     "cursor",
-    ["", "nonsense", ":", "12", uuid.uuid4().hex, f"{uuid.uuid4().hex}:0", f"{uuid.uuid4().hex}:x"],
+    ["", "nonsense", ":", "12", NOBODYS, f"{NOBODYS}:0", f"{NOBODYS}:x"],
 )
 def test_a_cursor_of_nothing_is_404_and_starts_nothing(api, engine, cursor):
     headers = {"Last-Event-ID": cursor}
