@@ -67,7 +67,7 @@ def test_twenty_callers_at_once_get_what_each_would_get_alone(installation):
 
     def ask(prompt: str) -> str:
         with installation.client() as client:
-            body = {"prompt": prompt, "max_tokens": 16, "temperature": 0}
+            body = {"prompt": prompt, "max_tokens": 8, "temperature": 0}
             return client.post("/chat/new/message/", json=body).json()["response"]
 
     alone = [ask(prompt) for prompt in prompts]
