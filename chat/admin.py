@@ -233,7 +233,7 @@ class ApiKeyAdmin(ModelAdmin):
         """A revoked key stays: the record says which one asked."""
         return False
 
-    @admin.action(description="Revoke the selected keys")
+    @admin.action(permissions=["change"], description="Revoke the selected keys")
     def revoke(self, request: HttpRequest, rows: QuerySet[ApiKey]) -> None:
         """End their use at once; responses keep pointing at them."""
         for key in rows:

@@ -15,7 +15,7 @@ from rest_framework.exceptions import ValidationError
 
 from chat.completion_messages import MessageField, ToolField
 from chat.fields import ClosedSerializer, IntegerField, SwitchField, TextField
-from chat.requests import INT32, MessageSerializer, WishesSerializer
+from chat.requests import INT32, MAX_TURNS, MessageSerializer, WishesSerializer
 from chat.responses import Wishes
 from modelhost.types import Role, Turn
 
@@ -94,6 +94,8 @@ class CompletionSerializer(WishesSerializer):
 
     def validate_messages(self, messages: list[Turn]) -> list[Turn]:
         """The conversation must be the assistant's turn to answer."""
+        if len(messages) > MAX_TURNS:
+            raise ValidationError(f"At most {MAX_TURNS} messages are taken.")
         last = messages[-1]
         if last.role not in (Role.USER, Role.TOOL):
             raise ValidationError("The last message must have the role user or tool.")

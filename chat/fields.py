@@ -26,7 +26,7 @@ class PromptField(TextField):
     """A text that says something."""
 
     def run_validation(self, data: Any = serializers.empty) -> Any:
-        if isinstance(data, str) and not data.strip(" \t\r\n"):
+        if isinstance(data, str) and not data.strip():
             self.fail("blank")
         return super().run_validation(data)
 

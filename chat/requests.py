@@ -23,6 +23,7 @@ from modelhost.types import Role, Turn
 SEED: dict[str, Any] = {"min_value": -(1 << 63), "max_value": (1 << 63) - 1}
 ROLES = [Role.SYSTEM.value, Role.USER.value, Role.ASSISTANT.value]
 INT32 = (1 << 31) - 1
+MAX_TURNS = 1000  # of a resent history; far beyond any context, and bounded work
 
 
 class TurnSerializer(ClosedSerializer):
@@ -71,7 +72,7 @@ class MessageSerializer(PromptSerializer):
 
     # Not many=True, which would allow null for each turn as well.
     history: serializers.ListSerializer[Any] = serializers.ListSerializer(
-        child=TurnSerializer(), required=False, allow_null=True
+        child=TurnSerializer(), required=False, allow_null=True, max_length=MAX_TURNS
     )
     conversation = IdField(required=False, allow_null=True)
 

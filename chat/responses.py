@@ -45,13 +45,16 @@ class Wishes:
     stop: Sequence[str] = ()
 
     def decide(self, *, room: int) -> Sampling:
-        """The sampling actually used; a seed is drawn here, so that it can be stored."""
+        """The sampling actually used; a seed is drawn here, so that it can be stored.
+
+        53 bits: more would be rounded by JavaScript clients that read it.
+        """
         return Sampling(
             max_tokens=room if self.max_tokens is None else self.max_tokens,
             temperature=_or(self.temperature, settings.LLMSITE_TEMPERATURE),
             top_p=_or(self.top_p, settings.LLMSITE_TOP_P),
             top_k=self.top_k or 0,
-            seed=secrets.randbits(63) if self.seed is None else self.seed,
+            seed=secrets.randbits(53) if self.seed is None else self.seed,
             stop=tuple(self.stop),
         )
 

@@ -163,7 +163,9 @@ class Supervisor:
     def _reap(self) -> None:
         close_old_connections()
         try:
-            settled = Response.objects.settle_abandoned(now=timezone.now())
+            # Not our own: while the database is locked, their leases cannot be renewed.
+            others = Response.objects.exclude(pk__in=list(self._running))
+            settled = others.settle_abandoned(now=timezone.now())
         except Error:  # the next look is soon
             logger.exception("could not look for abandoned responses")
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from typing import Any
 
 from django.core.asgi import get_asgi_application
 
@@ -27,13 +28,19 @@ def shut_down() -> None:
     host.unload()
 
 
+async def no_websocket(scope: Any, receive: Any, send: Any) -> None:
+    """There is no WebSocket here yet: refuse the handshake instead of failing on it."""
+    await send({"type": "websocket.close"})
+
+
 application = ProtocolTypeRouter(
     {
+        "websocket": no_websocket,
         "http": BodyGate(
             django_application,
             limit=settings.LLMSITE_MAX_BODY,
             seconds=settings.LLMSITE_BODY_SECONDS,
-        )
+        ),
     }
 )
 

@@ -7,16 +7,26 @@ the gate in `limits` is too late to save the disk or to end a slow sender.
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import daphne.server
 from daphne.http_protocol import HTTPFactory, WebRequest
 from django.conf import settings
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from chat.errors import Failure
 from llmsite.limits import too_large, too_slow
+
+LAST_WORDS = 0.5  # seconds for what was settled at the end to reach its readers
+
+logger = logging.getLogger(__name__)
 
 
 class CountedRequest(WebRequest):
@@ -25,6 +35,10 @@ class CountedRequest(WebRequest):
     What a refused client still sends is dropped until it ends or its time is over: closing at
     once would throw the answer away together with the unread bytes (RFC 9112, section 9.6).
     """
+
+    def __repr__(self) -> str:
+        """Without the query, which may hold a prompt: daphne logs this."""
+        return f"<{type(self).__name__} {self.method!r}>"
 
     _deadline: Any = None
     _refused = False
@@ -94,7 +108,22 @@ class CountingFactory(HTTPFactory):
 
 
 class Server(daphne.server.Server):
-    """The server of `manage.py serve`."""
+    """The server of `manage.py serve`.
+
+    at_shutdown runs in a thread while connections are still served, so that what it settles
+    reaches the readers: a stream gets its terminal event, a waiting request its answer.
+    """
+
+    def __init__(self, *args: Any, at_shutdown: Callable[[], None], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._at_shutdown = at_shutdown
+
+    def kill_all_applications(self) -> Deferred[Any]:
+        """Twisted waits for this before it stops; daphne alone would cancel at once."""
+        settled = deferToThread(self._at_shutdown)
+        settled.addErrback(lambda failure: logger.error("%s", failure.getTraceback()))
+        settled.addCallback(lambda _: deferLater(reactor, LAST_WORDS, lambda: None))
+        return settled.addCallback(lambda _: super(Server, self).kill_all_applications())
 
     def listen_success(self, port: IListeningPort) -> None:
         """daphne listens: connections are ours from the first."""

@@ -6,28 +6,67 @@ Every variable is described in docs/configuration.md; a test says so.
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import environ
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 from django.templatetags.static import static
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+
+
+class Environment(environ.Env):
+    """Variables as they stand, and mistakes in them as sentences.
+
+    django-environ takes a text that begins with `$` for another variable's name, which
+    would lose a persona like "$5 menu bot" and one in fifty secret keys.
+    """
+
+    def str(self, var: Any, default: Any = "", multiline: bool = False) -> Any:
+        return os.environ.get(var, default)
+
+    def int(self, var: Any, default: Any = 0) -> Any:
+        return self._number(var, default, int)
+
+    def float(self, var: Any, default: Any = 0.0) -> Any:
+        return self._number(var, default, float)
+
+    def _number(self, var: Any, default: Any, kind: Any) -> Any:
+        text = os.environ.get(var, "")
+        try:
+            return kind(text) if text else default
+        except ValueError:
+            raise ImproperlyConfigured(f"{var} is {text!r}, which is no number.") from None
+
+
+env = Environment()
 
 # Where the service keeps its own files: the default database, the secret key.
 DATA_DIR = Path(env.str("LLMSITE_DATA", default=str(BASE_DIR / "var")))
-DATA_DIR.mkdir(parents=True, exist_ok=True)
+DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)  # every prompt is in there
 
 
 def kept_secret_key(file: Path) -> str:
-    """The key of this installation, made on the first start and readable by its owner only."""
-    try:
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return file.read_text()
-    with os.fdopen(handle, "w") as stream:
-        stream.write(key := get_random_secret_key())
+    """The key of this installation, made on the first start and readable by its owner only.
+
+    It appears whole or not at all, also when two processes start at once or one is killed.
+    """
+    if not file.exists():
+        handle, name = tempfile.mkstemp(dir=file.parent)
+        with os.fdopen(handle, "w") as stream:
+            stream.write(get_random_secret_key())
+            stream.flush()
+            os.fsync(handle)
+        with suppress(FileExistsError):
+            os.link(name, file)
+        Path(name).unlink()
+    key = file.read_text(errors="replace").strip()
+    if not key:
+        raise ImproperlyConfigured(f"{file} is empty. Remove it, or set SECRET_KEY.")
     return key
 
 
@@ -114,6 +153,8 @@ SQLITE_OPTIONS = {
 def database(url: str) -> dict[str, object]:
     """Connection settings for a URL. Streams hold no connection, so none is kept open either."""
     config: dict[str, object] = {**environ.Env.db_url_config(url), "CONN_MAX_AGE": 0}
+    if "ENGINE" not in config:
+        raise ImproperlyConfigured("DATABASE_URL is no database's address: postgres://… is one.")
     if config["ENGINE"] == "django.db.backends.sqlite3":
         config["OPTIONS"] = SQLITE_OPTIONS
         # Tests use several threads, which an in-memory database would not share.
@@ -210,5 +251,8 @@ LOGGING = {
         "modelhost": {"level": "INFO"},
         # One line for each refused request is the access log's business.
         "django.request": {"level": "ERROR"},
+        # Anybody can send a wrong Host; a client that leaves early is no event.
+        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        "daphne.server": {"level": "ERROR"},
     },
 }

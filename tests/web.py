@@ -47,7 +47,10 @@ class ServerThread:
                 self._listening.set()
 
         Announced(
-            application, endpoints=["tcp:port=0:interface=127.0.0.1"], signal_handlers=False
+            application,
+            endpoints=["tcp:port=0:interface=127.0.0.1"],
+            signal_handlers=False,
+            at_shutdown=lambda: None,
         ).run()
 
 

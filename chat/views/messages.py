@@ -15,7 +15,8 @@ from rest_framework.views import APIView
 
 from chat import events, responses
 from chat.filters import ResponseFilter, refuse_unknown
-from chat.models import Response
+from chat.models import ApiKey, Response
+from chat.negotiation import wants_events
 from chat.pagination import NewestFirst
 from chat.representations import AnswerSerializer, LoggedMessageSerializer
 from chat.requests import MessageSerializer, SendMessageSerializer
@@ -106,6 +107,10 @@ def refuse_foreign_pages(request: Request) -> None:
         raise PermissionDenied("Other sites may not start a response here.")
     if headers.get("Sec-Fetch-Dest", "empty") != "empty":
         raise PermissionDenied("This address is for EventSource, not for embedding.")
+    told = any(headers.get(name) for name in ("Sec-Fetch-Site", "Origin", "Referer"))
+    if not told and not isinstance(request.auth, ApiKey) and not wants_events(request):
+        # Over plain HTTP browsers send no Fetch Metadata, but no navigation asks for events.
+        raise PermissionDenied("This address is for EventSource, not for navigation.")
     for name in ("Origin", "Referer"):
         source = headers.get(name)
         if source and host_of(source) != request.get_host():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 
 import httpx
@@ -12,6 +13,8 @@ from tests.e2e.conftest import Installation
 from tests.web import read_events
 
 pytestmark = pytest.mark.model
+
+ASK = "/chat/new/message/"
 
 
 @pytest.fixture
@@ -51,6 +54,67 @@ def test_sigterm_under_a_stream_ends_quickly_and_keeps_the_text(stopped):
     assert row["status"] == "interrupted"
     assert row["text"]
     assert row["token_ids"]
+
+
+def test_sigterm_settles_streams_and_waiting_requests_before_it_ends(stopped):
+    stopped.start()
+    ends: dict[str, object] = {}
+    begun = threading.Barrier(4)
+
+    def read_a_stream(name: str) -> None:
+        body = {"prompt": "Write a very long story.", "stream": True, "max_tokens": 400}
+        with stopped.client() as client, client.stream("POST", ASK, json=body) as stream:
+            events = read_events(stream.iter_lines())
+            next(events)
+            begun.wait()
+            *_, last = events
+        ends[name] = (last.name, last.data.get("code"))
+
+    def wait_for_an_answer() -> None:
+        with stopped.client() as client:
+            body = {"prompt": "Tell a long story.", "max_tokens": 500}
+            begun.wait()
+            ends["whole"] = client.post(ASK, json=body).status_code
+
+    readers = [threading.Thread(target=read_a_stream, args=(name,)) for name in ("one", "two")]
+    readers.append(threading.Thread(target=wait_for_an_answer))
+    for reader in readers:
+        reader.start()
+    begun.wait(60)
+    with stopped.client() as client:
+        running = "/chat/get/messages/?status=streaming"
+        deadline = time.monotonic() + 30
+        while len(client.get(running).json()["results"]) < 3:
+            assert time.monotonic() < deadline
+
+    code = stopped.end(signal.SIGTERM)
+
+    for reader in readers:
+        reader.join(10)
+    assert code == 0
+    assert ends == {
+        "one": ("error", "generation_failed"),
+        "two": ("error", "generation_failed"),
+        "whole": 503,
+    }
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("LLMSITE_TEMPERATURE", "abc"),
+        ("LLMSITE_MAX_BODY", "many"),
+        ("PORT", "abc"),
+        ("PORT", "99999"),
+        ("DATABASE_URL", "nonsense"),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence_that_names_it(tmp_path, variable, value):
+    wrong = Installation(tmp_path / "data", **{variable: value}).manage("serve")
+
+    assert wrong.returncode == 1
+    assert variable in wrong.stderr
+    assert "Traceback" not in wrong.stderr
 
 
 def test_after_kill_nine_the_prompt_is_there_and_nothing_streams_for_ever(stopped):

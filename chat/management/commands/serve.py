@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -12,7 +13,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.module_loading import import_string
 
@@ -28,12 +29,15 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default=os.environ.get("HOST") or "127.0.0.1")
-        parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or 8000))
+        parser.add_argument("--port", default=os.environ.get("PORT") or "8000")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        host, port = options["host"], options["port"]
+        host, port = options["host"], parsed_port(options["port"])
         refuse_taken_port(host, port)
-        self._migrate()
+        try:
+            self._migrate()
+        except DatabaseError as error:
+            raise CommandError(f"The database cannot be used: {error}".strip()) from error
         key = self._first_account()
         self._say_what_to_try(f"http://{displayed(host)}:{port}", key)
         connections.close_all()
@@ -42,11 +46,15 @@ class Command(BaseCommand):
         shut_down = import_string("llmsite.asgi.shut_down")
         server = import_string("llmsite.server.Server")
         endpoint = f"tcp:port={port}:interface={host.replace(':', chr(92) + ':')}"
-        try:
-            server(application, endpoints=[endpoint], server_name="llmsite").run()
-        finally:
-            # Here and not at exit: before that, the interpreter would wait for blocked requests.
-            shut_down()
+        server(
+            application, endpoints=[endpoint], server_name="llmsite", at_shutdown=shut_down
+        ).run()
+        # Everything is written and the engine has ended. What is left are threads of requests
+        # whose loop has stopped: waiting for them would take for ever, and collecting their
+        # coroutines has crashed the interpreter.
+        self.stdout.flush()
+        logging.shutdown()
+        os._exit(0)
 
     def _migrate(self) -> None:
         connection = connections["default"]
@@ -85,6 +93,13 @@ def try_line(address: str, key: str) -> str:
         "-H 'Content-Type: application/json' "
         """-d '{"prompt": "What is the capital of France?"}'"""
     )
+
+
+def parsed_port(text: str) -> int:
+    """A port as it was given. Raises CommandError."""
+    if not str(text).isdecimal() or not 0 < int(text) < 65536:
+        raise CommandError(f"PORT is {text!r}; a number from 1 to 65535 is needed.")
+    return int(text)
 
 
 def displayed(host: str) -> str:
