@@ -152,9 +152,9 @@ SQLITE_OPTIONS = {
 
 def database(url: str) -> dict[str, object]:
     """Connection settings for a URL. Streams hold no connection, so none is kept open either."""
-    config: dict[str, object] = {**environ.Env.db_url_config(url), "CONN_MAX_AGE": 0}
-    if "ENGINE" not in config:
+    if url.partition(":")[0] not in environ.Env.DB_SCHEMES:
         raise ImproperlyConfigured("DATABASE_URL is no database's address: postgres://… is one.")
+    config: dict[str, object] = {**environ.Env.db_url_config(url), "CONN_MAX_AGE": 0}
     if config["ENGINE"] == "django.db.backends.sqlite3":
         config["OPTIONS"] = SQLITE_OPTIONS
         # Tests use several threads, which an in-memory database would not share.

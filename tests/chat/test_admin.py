@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -210,6 +211,22 @@ def test_keys_are_revoked_together_and_never_deleted(staff, user):
     assert taken.revoked_at is not None
     assert staff.get(f"/admin/chat/apikey/{taken.pk}/delete/").status_code == 403
     assert staff.get("/admin/chat/apikey/add/").status_code == 403
+
+
+def test_who_may_only_look_revokes_nothing(user):
+    key, _ = ApiKey.issue(user=user)
+    user.is_staff = True
+    user.save()
+    user.user_permissions.add(Permission.objects.get(codename="view_apikey"))
+    browser = Client()
+    browser.force_login(user)
+    action = {"action": "revoke", "_selected_action": [str(key.pk)]}
+
+    assert browser.get("/admin/chat/apikey/").status_code == 200
+    browser.post("/admin/chat/apikey/", action)
+
+    key.refresh_from_db()
+    assert key.revoked_at is None
 
 
 def test_a_keys_page_shows_no_digest(staff, user):

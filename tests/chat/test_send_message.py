@@ -40,11 +40,23 @@ def test_a_session_is_enough_for_a_browser(server, user, engine):
     browser = Client()
     browser.force_login(user)
     cookies = {"sessionid": browser.cookies["sessionid"].value}
-    with httpx.Client(base_url=server.address, cookies=cookies) as client:
+    headers = {"Accept": "text/event-stream"}  # as every EventSource sends it
+    with httpx.Client(base_url=server.address, cookies=cookies, headers=headers) as client:
         events = stream(client, "GET", URL, params={"prompt": "Say it"})
 
     assert text_of(events) == "Hello, world"
     assert Response.objects.get().user == user
+
+
+def test_a_navigation_that_tells_nothing_of_itself_starts_nothing(server, user, engine):
+    browser = Client()
+    browser.force_login(user)
+    cookies = {"sessionid": browser.cookies["sessionid"].value}
+    with httpx.Client(base_url=server.address, cookies=cookies) as client:
+        answer = client.get(URL, params={"prompt": "Hi"}, headers={"Accept": "text/html"})
+
+    assert answer.status_code == 403
+    assert Response.objects.count() == 0
 
 
 def test_a_reader_that_reconnects_gets_the_rest_of_the_running_response(api, serve):

@@ -288,3 +288,18 @@ def test_an_engine_that_refuses_at_the_last_moment_leaves_a_failed_row(user, ser
 
     row = Response.objects.get()
     assert (row.status, row.error, row.lease_until) == ("failed", "Full.", None)
+
+
+def test_our_own_responses_are_not_reaped_when_their_lease_could_not_be_renewed(user, serve, gate):
+    serve(ScriptedEngine(gate=gate))
+    accepted = responses.ask(Question(content="Hi", surface="test"), user=user)
+    late = timezone.now() - timedelta(seconds=1)  # as after a long lock of the database
+    Response.objects.filter(pk=accepted.response_id).update(lease_until=late)
+
+    supervisor._reap()
+
+    row = Response.objects.get(pk=accepted.response_id)
+    assert row.active
+    gate.set()
+    assert accepted.live.wait(10)
+    assert accepted.live.text == "Hello, world"

@@ -1,0 +1,47 @@
+"""Settings: what stands in the environment arrives, and mistakes are named."""
+
+from __future__ import annotations
+
+import stat
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from llmsite.settings import Environment, database, kept_secret_key
+
+
+def test_a_text_may_begin_with_a_dollar(monkeypatch):
+    monkeypatch.setenv("LLMSITE_SYSTEM", "$5 menu bot")
+
+    assert Environment().str("LLMSITE_SYSTEM") == "$5 menu bot"
+
+
+@pytest.mark.parametrize("kind", ["int", "float"])
+def test_what_is_no_number_is_named(monkeypatch, kind):
+    monkeypatch.setenv("LLMSITE_MAX_BODY", "many")
+
+    with pytest.raises(ImproperlyConfigured, match="LLMSITE_MAX_BODY is 'many'"):
+        getattr(Environment(), kind)("LLMSITE_MAX_BODY")
+
+
+def test_the_secret_key_is_made_once_and_private(tmp_path):
+    file = tmp_path / "secret_key"
+
+    first, second = kept_secret_key(file), kept_secret_key(file)
+
+    assert first == second
+    assert len(first) >= 50
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_empty_secret_key_is_refused(tmp_path):
+    (tmp_path / "secret_key").touch()
+
+    with pytest.raises(ImproperlyConfigured, match="secret_key is empty"):
+        kept_secret_key(tmp_path / "secret_key")
+
+
+def test_an_address_of_no_database_is_refused():
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL"):
+        database("nonsense")
