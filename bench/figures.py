@@ -68,8 +68,11 @@ def wait_for(url: str) -> float:
     """Poll until the address answers 200; when that was."""
     while True:
         try:
-            if httpx.get(url, timeout=5).status_code == 200:
+            answer = httpx.get(url, timeout=5)
+            if answer.status_code == 200:
                 return time.perf_counter()
+            if answer.json().get("status") == "failed":
+                raise RuntimeError(answer.json()["detail"])
         except httpx.TransportError:
             pass
         time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import pickle
 import shutil
@@ -547,3 +548,8 @@ def test_a_demo_model_that_is_not_installed_is_a_sentence(monkeypatch):
 
     with pytest.raises(LoadFailed, match="make setup"):
         gguf.bundled_file()
+
+
+def test_what_the_conversion_of_the_demo_asks_for_is_installed():
+    # transformers refuses a GGUF file without it, and a kept copy hides that on this machine.
+    assert importlib.util.find_spec("accelerate")
