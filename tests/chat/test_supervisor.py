@@ -7,7 +7,7 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.db import DataError, OperationalError
+from django.db import DataError, OperationalError, connections, transaction
 from django.utils import timezone
 
 from chat import recorder, responses
@@ -303,3 +303,22 @@ def test_our_own_responses_are_not_reaped_when_their_lease_could_not_be_renewed(
     gate.set()
     assert accepted.live.wait(10)
     assert accepted.live.text == "Hello, world"
+
+
+def test_a_prompt_is_not_accepted_inside_somebody_elses_transaction(user, serve):
+    engine = serve(ScriptedEngine())
+
+    with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+        responses.ask(Question(content="Hi", surface="test"), user=user)
+
+    assert engine.prompts == []
+
+
+def test_a_request_that_waits_for_its_answer_holds_no_connection(user, serve):
+    serve(ScriptedEngine())
+    accepted = responses.ask(Question(content="Hi", surface="test"), user=user)
+    assert connections["default"].connection is not None
+
+    responses.answer(accepted)
+
+    assert connections["default"].connection is None
