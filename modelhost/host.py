@@ -6,6 +6,7 @@ imported by the loading thread, so importing this module costs nothing.
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable
@@ -42,7 +43,12 @@ def load(spec: ModelSpec, progress: Progress) -> Engine:
 
 
 class Host:
-    """Holds the engine and knows how far its load has come."""
+    """Holds the engine and knows how far its load has come.
+
+    on_lost: called once, from a thread of its own, when the engine died and only another
+    process can have one. The tickets are still without an end then: whoever sets this takes
+    care of them. With nobody set, they end with an error.
+    """
 
     def __init__(self, loader: Loader = load) -> None:
         self._loader = loader
@@ -54,6 +60,7 @@ class Host:
         self._engine: Engine | None = None
         self._error = ""
         self._progress = Progress()
+        self.on_lost: Callable[[], None] | None = None
 
     @property
     def state(self) -> HostState:
@@ -90,6 +97,7 @@ class Host:
         with self._lock:
             self._engine, self._state, self._error = engine, HostState.READY, ""
         self._settled.set()
+        self._watch(engine)
 
     def engine(self) -> Engine:
         """The engine, ready to answer. Raises NotReady, LoadFailed."""
@@ -149,8 +157,24 @@ class Host:
             if wanted:
                 self._engine = engine
                 self._settle(HostState.READY)
-        if not wanted:
+        if wanted:
+            self._watch(engine)
+        else:
             engine.stop()
+
+    def _watch(self, engine: Engine) -> None:
+        engine.when_lost(functools.partial(self._lose, engine))
+
+    def _lose(self, engine: Engine) -> None:
+        with self._lock:
+            serving = engine is self._engine
+        if not serving:
+            return
+        logger.critical("The engine died and cannot be started again in this process.")
+        if self.on_lost is None:
+            engine.stop()
+        else:
+            self.on_lost()
 
     def _fail(self, attempt: int, sentence: str) -> None:
         logger.error("%s", sentence)

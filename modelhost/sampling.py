@@ -10,7 +10,6 @@ that continues from stored ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,53 +18,11 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingLogitsProcessorList,
 )
 
-from modelhost.errors import BadSampling
+from modelhost.limits import validate as validate
 from modelhost.types import Sampling
 
-MAX_STOPS = 16
-MAX_STOP_LENGTH = 256
 COLDEST = 1e-6  # below it float32 division overflows: taken as greedy, which is its limit
 MASK64 = (1 << 64) - 1
-
-
-def validate(sampling: Sampling, *, vocabulary: int) -> None:
-    """Refuse what would end the engine's thread or mean nothing. Raises BadSampling.
-
-    Types are checked too: a float for a seed is found by no type checker when it comes
-    from outside, and would only raise in the engine's thread, for everybody.
-    """
-    for field, right, message in _rules(sampling, vocabulary):
-        if not right:
-            raise BadSampling(field, message)
-
-
-def _rules(sampling: Sampling, vocabulary: int) -> Iterator[tuple[str, bool, str]]:
-    """Each rule as field, whether it is kept, and the sentence when it is not."""
-    count = _whole(sampling.max_tokens) and sampling.max_tokens >= 1
-    yield "max_tokens", count, "max_tokens must be a whole number, at least 1."
-    heat = _number(sampling.temperature) and 0 <= sampling.temperature <= 2
-    yield "temperature", heat, "temperature must be a number from 0 to 2."
-    share = _number(sampling.top_p) and 0 < sampling.top_p <= 1
-    yield "top_p", share, "top_p must be a number above 0 and not above 1."
-    best = _whole(sampling.top_k) and 0 <= sampling.top_k <= vocabulary
-    yield "top_k", best, f"top_k must be from 0 to {vocabulary}, the vocabulary's size."
-    seed = _whole(sampling.seed) and -(1 << 63) <= sampling.seed < (1 << 63)
-    yield "seed", seed, "seed must be a 64-bit integer."
-    listed = isinstance(sampling.stop, tuple | list)
-    texts = listed and all(isinstance(stop, str) for stop in sampling.stop)
-    yield "stop", texts, "stop must be texts."
-    yield "stop", len(sampling.stop) <= MAX_STOPS, f"stop may hold at most {MAX_STOPS} texts."
-    sized = all(0 < len(stop) <= MAX_STOP_LENGTH for stop in sampling.stop)
-    yield "stop", sized, f"each stop text needs 1 to {MAX_STOP_LENGTH} characters."
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _number(value: object) -> bool:
-    """Any int or float; the comparisons that follow are false for NaN."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def step_key(seed: int, position: int) -> int:

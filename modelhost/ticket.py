@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
 
 from modelhost.text import ResponseDecoder
@@ -17,6 +17,8 @@ class Ticket:
 
     Fed from the engine's dispatcher thread, awaited on any one event loop,
     cancelled from anywhere. Pieces that came before the consumer are kept for it.
+
+    resumed_text: what the resumed ids had let out; the pieces go on behind it.
     """
 
     def __init__(
@@ -35,13 +37,26 @@ class Ticket:
         self._stop_ids = stop_ids
         self._prompt_tokens = prompt_tokens
         self._resumed = len(resumed)
-        self._seen = 0  # generated ids already turned into pieces
+        self._delivered: list[int] = []  # ids already turned into pieces
         self._on_cancel = on_cancel
         self._lock = threading.Lock()
         self._pieces: deque[Piece] = deque()
         self._ended = threading.Event()
         self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
-        decoder.feed(self._shown(resumed))  # its text is out already
+        # One by one, as they once came: where a tokenizer's text depends on how its ids are
+        # cut, this is the text that the reader saw.
+        self.resumed_text = "".join(decoder.feed([one]) for one in self._shown(resumed))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether its first token is still to come."""
+        return self.finish is None and not self._delivered
+
+    @property
+    def delivered(self) -> list[int]:
+        """A copy of the ids that came so far, the resumed ones not among them."""
+        with self._lock:
+            return list(self._delivered)
 
     # The consumer's side.
 
@@ -75,13 +90,16 @@ class Ticket:
 
     # The engine's side.
 
-    def deliver(self, generated: Sequence[int]) -> bool:
-        """Take the full list of ids so far, as the engine sends it; whether to go on."""
+    def deliver(self, generated: Sequence[int], *, after: int = 0) -> bool:
+        """Take the full list of ids so far, as the engine sends it; whether to go on.
+
+        after: ids delivered before the run that the list belongs to.
+        """
         with self._lock:
-            fresh = tuple(generated[self._seen :])
+            fresh = tuple(generated[len(self._delivered) - after :])
             if not fresh or self.finish is not None:
                 return self.finish is None
-            self._seen += len(fresh)
+            self._delivered += fresh
             self._pieces.append(Piece(self._decoder.feed(self._shown(fresh)), fresh))
             going_on = not self._decoder.stopped
         self._wake()
@@ -97,7 +115,7 @@ class Ticket:
             calls = self._decoder.tool_calls
             if calls and reason is FinishReason.STOP:
                 reason = FinishReason.TOOL_CALLS
-            usage = Usage(self._prompt_tokens, self._resumed + self._seen)
+            usage = Usage(self._prompt_tokens, self._resumed + len(self._delivered))
             self.finish = Finish(reason, usage, error, calls)
         self._ended.set()
         self._wake()
@@ -113,3 +131,15 @@ class Ticket:
             loop, event = waiter
             with suppress(RuntimeError):  # the consumer's loop is closed: nobody waits there
                 loop.call_soon_threadsafe(event.set)
+
+
+def ahead(ticket: Ticket, line: Iterable[Ticket]) -> int:
+    """How many of those in a line, oldest first, came before a waiting ticket and wait as well."""
+    if not ticket.waiting:
+        return 0
+    before = 0
+    for other in line:
+        if other is ticket:
+            return before
+        before += other.waiting
+    return 0

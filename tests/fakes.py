@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from modelhost import prompts, sampling
+from modelhost import limits, prompts
 from modelhost.errors import Busy, NotReady, PromptTooLong
 from modelhost.text import ResponseDecoder
-from modelhost.ticket import Ticket
+from modelhost.ticket import Ticket, ahead
 from modelhost.toolcalls import ChatGLMAnswer
 from modelhost.types import FinishReason, ModelCard, Rendered, Sampling, Tool, Turn
 
@@ -59,29 +59,16 @@ class ScriptFormat:
         return ChatGLMAnswer([tool["name"] for tool in tools]) if tools else None
 
 
-class ScriptedEngine:
-    """Answers every prompt with `pieces`, each let out when `gate` allows.
+class PretendEngine:
+    """What engines without a model share: a card, prompts as text, admission, tickets."""
 
-    gate: set it to let pieces flow; with a closed gate nothing comes, not even the end.
-    A Turnstile lets them through one by one.
-    fail_at: index of the piece instead of which the engine dies.
-    """
+    lost = False
 
-    def __init__(
-        self,
-        *pieces: str,
-        gate: threading.Event | Turnstile | None = None,
-        fail_at: int | None = None,
-        context_length: int = 4096,
-        max_requests: int = 256,
-    ) -> None:
-        self.pieces = pieces or ("Hello", ", ", "world")
-        self.gate = gate or _open_gate()
-        self.fail_at = fail_at
-        self.max_requests = max_requests
+    def __init__(self, *, name: str, context_length: int, max_requests: int) -> None:
         self.alive = True
+        self.max_requests = max_requests
         self.card = ModelCard(
-            name="scripted-model",
+            name=name,
             revision="r1",
             architecture="Scripted",
             parameters=0,
@@ -90,14 +77,14 @@ class ScriptedEngine:
             context_length=context_length,
             vocabulary=STOP + 1,
         )
-        self.prompts: list[list[int]] = []
-        self.samplings: list[Sampling] = []
-        self.tickets: list[Ticket] = []
         self.tools: Sequence[Tool] = ()
 
     @property
     def active(self) -> int:
-        return sum(ticket.finish is None for ticket in self.tickets)
+        raise NotImplementedError
+
+    def when_lost(self, call: Callable[[], None]) -> None:
+        """It never is."""
 
     def render(
         self,
@@ -118,14 +105,82 @@ class ScriptedEngine:
     def room(self, prompt_tokens: int) -> int:
         return max(1, min(512, self.card.context_length - prompt_tokens))
 
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return ScriptFormat().decode(token_ids)
+
     def validate(self, token_ids: Sequence[int], choice: Sampling) -> None:
-        sampling.validate(choice, vocabulary=self.card.vocabulary)
+        limits.validate(choice, vocabulary=self.card.vocabulary)
         if len(token_ids) + choice.max_tokens > self.card.context_length:
             raise PromptTooLong("The prompt does not fit.")
         if self.active >= self.max_requests:
             raise Busy("Full.")
         if not self.alive:
             raise NotReady("Stopped.")
+
+
+def new_ticket(
+    token_ids: Sequence[int],
+    choice: Sampling,
+    *,
+    resume: Sequence[int] = (),
+    tools: Sequence[Tool] = (),
+    on_cancel: Callable[[str], None] = lambda request_id: None,
+) -> Ticket:
+    """A ticket as the real engine makes it: one whose answer was over already has its end."""
+    decoder = ResponseDecoder(
+        ScriptFormat().decode, stops=choice.stop, answer=ScriptFormat().answer(tools)
+    )
+    ticket = Ticket(
+        uuid.uuid4().hex,
+        prompt_tokens=len(token_ids),
+        decoder=decoder,
+        stop_ids=ScriptFormat.stop_ids,
+        resumed=resume,
+        on_cancel=on_cancel,
+    )
+    if decoder.stopped or list(resume[-1:]) == [STOP]:
+        ticket.end(FinishReason.STOP)
+    elif len(resume) >= choice.max_tokens:
+        ticket.end(FinishReason.LENGTH)
+    return ticket
+
+
+class ScriptedEngine(PretendEngine):
+    """Answers every prompt with `pieces`, each let out when `gate` allows.
+
+    Continued from ids, it goes on behind as many of the script's, in the middle of a piece
+    where they end there.
+
+    gate: set it to let pieces flow; with a closed gate nothing comes, not even the end.
+    A Turnstile lets them through one by one.
+    fail_at: index of the piece instead of which the engine dies.
+    """
+
+    def __init__(
+        self,
+        *pieces: str,
+        gate: threading.Event | Turnstile | None = None,
+        fail_at: int | None = None,
+        context_length: int = 4096,
+        max_requests: int = 256,
+    ) -> None:
+        super().__init__(
+            name="scripted-model", context_length=context_length, max_requests=max_requests
+        )
+        self.pieces = pieces or ("Hello", ", ", "world")
+        self.gate = gate or _open_gate()
+        self.fail_at = fail_at
+        self.prompts: list[list[int]] = []
+        self.samplings: list[Sampling] = []
+        self.resumes: list[list[int]] = []
+        self.tickets: list[Ticket] = []
+
+    @property
+    def active(self) -> int:
+        return sum(ticket.finish is None for ticket in self.tickets)
+
+    def position(self, ticket: Ticket) -> int:
+        return ahead(ticket, self.tickets)
 
     def submit(
         self,
@@ -138,18 +193,12 @@ class ScriptedEngine:
         self.validate(token_ids, choice)
         self.prompts.append(list(token_ids))
         self.samplings.append(choice)
-        ticket = Ticket(
-            uuid.uuid4().hex,
-            prompt_tokens=len(token_ids),
-            decoder=ResponseDecoder(
-                ScriptFormat().decode, stops=choice.stop, answer=ScriptFormat().answer(tools)
-            ),
-            stop_ids=ScriptFormat.stop_ids,
-            resumed=resume,
-            on_cancel=lambda request_id: None,
-        )
+        self.resumes.append(list(resume))
+        ticket = new_ticket(token_ids, choice, resume=resume, tools=tools)
         self.tickets.append(ticket)
-        threading.Thread(target=self._play, args=(ticket, choice), daemon=True).start()
+        if ticket.finish is None:
+            play = (ticket, len(resume), choice.max_tokens - len(resume))
+            threading.Thread(target=self._play, args=play, daemon=True).start()
         return ticket
 
     def stop(self, **options: Any) -> None:
@@ -162,16 +211,21 @@ class ScriptedEngine:
         """What the model was shown, as text."""
         return ScriptFormat().decode(self.prompts[index])
 
-    def _play(self, ticket: Ticket, choice: Sampling) -> None:
+    def _play(self, ticket: Ticket, said: int, room: int) -> None:
+        """The script behind its first `said` ids, at most `room` of it."""
         ids: list[int] = []
         for index, piece in enumerate(self.pieces):
+            if said and said >= len(piece):
+                said -= len(piece)
+                continue
             self.gate.wait()
             if index == self.fail_at:
                 ticket.end(FinishReason.ERROR, error="The engine died.")
                 return
-            ids += [ord(char) for char in piece]
-            if len(ids) >= choice.max_tokens:
-                ticket.deliver(ids[: choice.max_tokens])
+            ids += [ord(char) for char in piece[said:]]
+            said = 0
+            if len(ids) >= room:
+                ticket.deliver(ids[:room])
                 ticket.end(FinishReason.LENGTH)
                 return
             if not ticket.deliver(ids):

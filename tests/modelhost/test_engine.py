@@ -494,88 +494,34 @@ def test_trouble_in_one_requests_decoder_is_its_own(load_tiny, serve, ids_of):
     assert engine.active == 0
 
 
-# Death and end
+# Places in the line, and the end
 
 
-class Bomb:
-    """Makes the next forward pass raise, once."""
-
-    def __init__(self, model):
-        self.armed = threading.Event()
-        model.register_forward_pre_hook(self._explode)
-
-    def _explode(self, *_):
-        if self.armed.is_set():
-            self.armed.clear()
-            raise RuntimeError("a kernel went wrong")
-
-
-def test_a_dead_engine_ends_all_its_tickets_and_starts_again_by_itself(load_tiny, serve, ids_of):
+def test_a_place_in_the_line_is_known_until_the_first_token(load_tiny, serve, gate, ids_of):
     loaded = load_tiny()
-    bomb = Bomb(loaded.model)
     engine = serve(loaded)
-    expected = ids_of(engine.submit(PROMPT, ASKED))
-    for death in (1, 2, 3):
-        restarted = watch_restart(engine)
-        bomb.armed.set()
-        tickets = []
-        for _ in range(5):
-            try:
-                tickets.append(engine.submit(PROMPT, WARM))
-            except NotReady:
-                break  # dead already
-        assert tickets
-        for ticket in tickets:
-            assert ticket.wait(10)
-            assert ticket.finish.reason is FinishReason.ERROR
-            assert ticket.finish.error.endswith(".")
+    gate.guard(loaded.model)
+    tickets = [engine.submit(PROMPT, WARM) for _ in range(5)]
+    resumed = engine.submit(PROMPT, WARM, resume=[30, 31])
 
-        assert restarted.wait(10)
-        assert engine.restarts == death
-        assert ids_of(engine.submit(PROMPT, ASKED)) == expected
+    assert [engine.position(ticket) for ticket in (*tickets, resumed)] == [0, 1, 2, 3, 4, 5]
+    tickets[1].cancel()
+    assert [engine.position(ticket) for ticket in tickets] == [0, 0, 1, 2, 3]
+
+    gate.open()
+    assert ids_of(resumed)
+    assert all(engine.position(ticket) == 0 for ticket in tickets)
 
 
-def watch_restart(engine):
-    """Is set when the manager's thread has been started again."""
-    restarted = threading.Event()
-    start = type(engine._manager).start
-
-    def announce():
-        start(engine._manager)
-        restarted.set()
-
-    engine._manager.start = announce
-    return restarted
-
-
-def test_a_request_that_slips_past_validation_costs_a_restart_not_the_service(serve, ids_of):
+def test_what_was_resumed_is_told_as_the_text_that_it_was(serve, finish):
     engine = serve()
-    expected = ids_of(engine.submit(PROMPT, ASKED))
-    restarted = watch_restart(engine)
+    first = engine.submit(PROMPT, WARM)
+    pieces = finish(first)
 
-    engine._manager.add_request([10**9], request_id="bad", max_new_tokens=2, sampling=ASKED)
-
-    assert restarted.wait(10)
-    assert ids_of(engine.submit(PROMPT, ASKED)) == expected
-
-
-def test_a_dead_engine_is_not_alive_and_takes_nothing(load_tiny, serve):
-    loaded = load_tiny()
-    bomb = Bomb(loaded.model)
-    engine = serve(loaded)
-    died, revive = threading.Event(), threading.Event()
-    start = engine._manager.start
-    engine._manager.start = lambda: (died.set(), revive.wait(10), start())
-    bomb.armed.set()
-    ticket = engine.submit(PROMPT, ASKED)
-
-    assert died.wait(10)
-
-    assert not engine.alive
-    assert ticket.finish.reason is FinishReason.ERROR
-    with pytest.raises(NotReady):
-        engine.submit(PROMPT, ASKED)
-    revive.set()
+    for cut in range(0, 41, 8):
+        shown = "".join(piece.text for piece in pieces[:cut])
+        second = engine.submit(PROMPT, WARM, resume=first.delivered[:cut])
+        assert second.resumed_text == shown
 
 
 def test_stopping_ends_every_ticket_and_refuses_new_ones(load_tiny, serve, gate):
@@ -591,26 +537,12 @@ def test_stopping_ends_every_ticket_and_refuses_new_ones(load_tiny, serve, gate)
 
     assert all(ticket.wait(0) for ticket in tickets)
     assert {ticket.finish.reason for ticket in tickets} <= {FinishReason.ERROR, FinishReason.LENGTH}
+    errors = {ticket.finish.error for ticket in tickets if ticket.finish.error}
+    assert errors <= {"The server is stopping."}
     assert not engine.alive
     assert engine.active == 0
     with pytest.raises(NotReady):
         engine.submit(PROMPT, ASKED)
-
-
-def test_an_engine_that_is_stopped_while_dead_does_not_come_back(load_tiny, serve):
-    loaded = load_tiny()
-    bomb = Bomb(loaded.model)
-    engine = serve(loaded)
-    bomb.armed.set()
-    ticket = engine.submit(PROMPT, ASKED)
-    engine._manager._generation_thread.join(10)
-
-    engine.stop()
-
-    assert ticket.wait(10)
-    engine._dispatcher.join(10)
-    assert not engine._manager.is_running()
-    assert engine.restarts == 0
 
 
 def test_the_engines_threads_are_daemons_whoever_starts_it(serve):

@@ -16,11 +16,14 @@ SPEC = ModelSpec(model="a-model")
 
 
 class FakeEngine:
-    """Says whether it lives and counts its stops."""
+    """Says whether it lives and counts its stops; `lose` is the end of its device."""
 
     def __init__(self):
         self.alive = True
         self.stops = 0
+
+    def when_lost(self, call):
+        self.lose = call
 
     def stop(self):
         self.alive = False
@@ -129,6 +132,48 @@ def test_an_engine_that_died_for_good_is_not_handed_out():
 
     with pytest.raises(NotReady, match="not running"):
         a_host.engine()
+
+
+def test_whoever_set_it_is_told_that_the_engine_is_lost():
+    a_host = loaded(FakeLoader())
+    told = []
+    a_host.on_lost = lambda: told.append(a_host.state)
+
+    a_host.engine().lose()
+
+    assert told == [HostState.READY]
+    assert a_host.engine().stops == 0
+
+
+def test_an_engine_made_elsewhere_is_watched_as_well():
+    a_host = Host()
+    engine, told = FakeEngine(), []
+    a_host.on_lost = lambda: told.append("lost")
+    a_host.serve_with(engine)
+
+    engine.lose()
+
+    assert told == ["lost"]
+
+
+def test_with_nobody_to_tell_a_lost_engine_is_stopped_so_that_its_tickets_end():
+    a_host = loaded(FakeLoader())
+    engine = a_host.engine()
+
+    engine.lose()
+
+    assert engine.stops == 1
+
+
+def test_the_loss_of_an_engine_that_is_not_served_any_more_is_nobodys():
+    a_host = loaded(FakeLoader())
+    engine, told = a_host.engine(), []
+    a_host.on_lost = lambda: told.append("lost")
+    a_host.unload()
+
+    engine.lose()
+
+    assert told == []
 
 
 def test_a_failure_is_kept_as_its_sentence():

@@ -8,17 +8,22 @@ import threading
 import pytest
 
 from modelhost.text import ResponseDecoder
-from modelhost.ticket import Ticket
+from modelhost.ticket import Ticket, ahead
+from modelhost.toolcalls import ChatGLMAnswer, TaggedAnswer
 from modelhost.types import FinishReason, Piece, Usage
 
 STOP_ID = 4  # ids are bytes here; this one ends an answer
 
 
-def make_ticket(*, stops=(), resumed=(), on_cancel=lambda request_id: None):
+def decode(token_ids):
+    return bytes(token_ids).decode("utf-8", "replace")
+
+
+def make_ticket(*, stops=(), resumed=(), answer=None, on_cancel=lambda request_id: None):
     return Ticket(
         "r1",
         prompt_tokens=7,
-        decoder=ResponseDecoder(lambda ids: bytes(ids).decode("utf-8", "replace"), stops=stops),
+        decoder=ResponseDecoder(decode, stops=stops, answer=answer),
         stop_ids=frozenset({STOP_ID}),
         resumed=resumed,
         on_cancel=on_cancel,
@@ -140,6 +145,68 @@ def test_a_resumed_answer_does_not_show_the_id_that_had_ended_it():
     ticket.end(FinishReason.STOP)
 
     assert asyncio.run(read(ticket)) == []
+
+
+CALL = '<tool_call>{"name": "f", "arguments": {}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("answer", "stops", "new_filter"),
+    [
+        (b"", (), None),
+        ("né 你好 \N{WAVING HAND SIGN}!".encode(), (), None),
+        (b"a\0b\xff\xfec" + bytes([STOP_ID]), (), None),
+        (b"one ### two ##", ("###", "##!"), None),
+        (f"Well, <tool> {CALL} done<too".encode(), ("ne<t",), TaggedAnswer),
+        (b"\n Hello you", (), lambda: ChatGLMAnswer(["Hell"])),
+        (b"get\n```python\ntool_call(a=1)\n```", (), lambda: ChatGLMAnswer(["get"])),
+    ],
+)
+def test_the_resumed_text_is_what_the_same_ids_had_let_out_and_the_rest_follows(
+    answer, stops, new_filter
+):
+    def fresh_filter():
+        return new_filter and new_filter()
+
+    async def run(cut):
+        first = make_ticket(stops=stops, answer=fresh_filter())
+        for length in range(1, cut + 1):
+            first.deliver(answer[:length])
+        shown = "".join(piece.text for piece in first._pieces)
+        second = make_ticket(stops=stops, answer=fresh_filter(), resumed=answer[:cut])
+        assert second.resumed_text == shown
+        for length in range(1, len(answer) - cut + 1):
+            first.deliver(answer[: cut + length])
+            second.deliver(answer[cut : cut + length])
+        first.end(FinishReason.STOP)
+        second.end(FinishReason.STOP)
+        whole = "".join([piece.text for piece in await read(first)])
+        assert shown + "".join([piece.text for piece in await read(second)]) == whole
+        assert second.finish == first.finish
+
+    for cut in range(len(answer) + 1):
+        asyncio.run(run(cut))
+
+
+def test_the_list_of_a_later_run_goes_on_behind_what_came_before_it():
+    ticket = make_ticket()
+    ticket.deliver(b"abc")
+
+    ticket.deliver(b"d", after=3)
+    ticket.deliver(b"de", after=3)
+
+    assert ticket.delivered == [*b"abcde"]
+    ticket.end(FinishReason.LENGTH)
+    assert [piece.text for piece in asyncio.run(read(ticket))] == ["abc", "d", "e"]
+
+
+def test_a_place_in_the_line_counts_those_before_that_wait():
+    line = [make_ticket() for _ in range(5)]
+    line[0].deliver(b"a")
+    line[2].cancel()
+
+    assert [ahead(ticket, line) for ticket in line] == [0, 0, 0, 1, 2]
+    assert ahead(make_ticket(), line) == 0
 
 
 # Ends

@@ -1,0 +1,104 @@
+"""The only reader of the manager's outputs, and the first to notice that its thread is dead.
+
+The manager's result handlers are not used: with none registered, the engine's thread
+never touches anybody's event loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Collection
+from typing import Any
+
+from transformers.generation.continuous_batching.requests import RequestStatus
+
+from modelhost.jobs import Job, Jobs, accepting
+from modelhost.types import FinishReason
+
+logger = logging.getLogger(__name__)
+
+HEARTBEAT = 0.25  # seconds between looks at the engine's thread while it is silent
+
+
+class Dispatcher(threading.Thread):
+    """Turns outputs into pieces and ends; goes on whatever happens.
+
+    on_death: called on this thread, again at each heartbeat as long as nothing came of it.
+    """
+
+    def __init__(
+        self,
+        manager: Any,
+        jobs: Jobs,
+        *,
+        stop_ids: Collection[int],
+        on_death: Callable[[], None],
+    ) -> None:
+        super().__init__(name="modelhost-dispatcher", daemon=True)
+        self._manager = manager
+        self._jobs = jobs
+        self._stop_ids = stop_ids
+        self._on_death = on_death
+        self._over = threading.Event()
+
+    def finish(self) -> None:
+        """End soon; does not wait."""
+        self._over.set()
+
+    def run(self) -> None:
+        """The thread's work."""
+        while not self._over.is_set():
+            try:
+                self._step()
+            except Exception:  # without this thread nobody gets anything any more
+                logger.exception("the dispatcher stumbled")
+                self._over.wait(HEARTBEAT)
+
+    def _step(self) -> None:
+        self._jobs.place()
+        try:
+            output = self._manager.output_router.output_queue.get(timeout=HEARTBEAT)
+        except queue.Empty:
+            # Only now: what came before the death is delivered, and need not be made again.
+            if not self._manager.is_running() and not self._over.is_set():
+                self._on_death()
+        else:
+            self._route(output)
+
+    def _route(self, output: Any) -> None:
+        job = self._jobs.find(output.request_id)
+        if job is None:
+            # Cancelled while this was on its way, or before the engine had seen the request:
+            # then that cancel met nothing, and only this one ends it.
+            if not output.is_finished():
+                self._manager.cancel_request(output.request_id)
+            return
+        try:
+            self._deliver(job, output)
+        except Exception as error:  # one request's trouble must not silence the others
+            logger.exception("generation %s could not be delivered", job.ticket.request_id)
+            self._cut(job, FinishReason.ERROR, error=f"{type(error).__name__} in the decoder.")
+
+    def _deliver(self, job: Job, output: Any) -> None:
+        if output.status == RequestStatus.FAILED:
+            self._fail(job, output.error)
+        elif not job.ticket.deliver(output.generated_tokens, after=job.after):
+            self._cut(job, FinishReason.STOP)
+        elif output.is_finished():
+            stopped = output.generated_tokens[-1] in self._stop_ids
+            self._jobs.remove(job)
+            job.ticket.end(FinishReason.STOP if stopped else FinishReason.LENGTH)
+
+    def _fail(self, job: Job, error: str) -> None:
+        """The manager fails one request that it cannot take, and all of them when it dies."""
+        if accepting(self._manager):
+            logger.error("generation %s failed: %s", job.ticket.request_id, error)
+            self._jobs.remove(job)
+            job.ticket.end(FinishReason.ERROR, error="The engine failed on this generation.")
+
+    def _cut(self, job: Job, reason: FinishReason, *, error: str = "") -> None:
+        """End a generation that the manager would go on with."""
+        self._jobs.cancel(job.ticket.request_id)
+        job.ticket.end(reason, error=error)
