@@ -11,24 +11,19 @@ one makes at most bandwidth / bytes-of-weights tokens per second.
 from __future__ import annotations
 
 import argparse
-import io
-import json
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import sentencepiece
 import torch
-from safetensors.torch import save_file
 
+from bench.checkpoint import Shape, write_checkpoint
 from modelhost.engine import Engine
 from modelhost.loading import load
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec, Sampling
 
-HIDDEN, HEADS, GROUPS, DIM, INNER, VOCABULARY = 4096, 32, 2, 128, 13696, 65024
 BATCHES = (1, 8, 32, 128)
 TOKENS = 64
 
@@ -37,8 +32,7 @@ def main() -> None:
     """Build, load, measure, print."""
     options = parser().parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
-        write_checkpoint(folder, options.layers)
+        write_checkpoint(Path(name), Shape(layers=options.layers))
         spec = ModelSpec(
             model=name, device=options.device, dtype=options.dtype, quantize=options.quantize
         )
@@ -100,77 +94,6 @@ def tokens_per_second(engine: Engine, batch: int) -> float:
             raise RuntimeError("a generation did not finish")
         made += ticket.finish.usage.completion_tokens
     return made / (time.perf_counter() - begun)
-
-
-def write_checkpoint(folder: Path, layers: int) -> None:
-    """The published layout, one shard for each layer, so that building takes little memory."""
-    (folder / "tokenizer.model").write_bytes(small_tokenizer())
-    (folder / "config.json").write_text(json.dumps(published_config(layers)))
-    index: dict[str, str] = {}
-    for number, tensors in enumerate(shards(layers)):
-        file = f"model-{number:05d}.safetensors"
-        save_file(tensors, folder / file)
-        index |= dict.fromkeys(tensors, file)
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
-
-
-def shards(layers: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Names and shapes of ChatGLM3-6B."""
-    yield {"transformer.embedding.word_embeddings.weight": weights(VOCABULARY, HIDDEN)}
-    rows = (HEADS + 2 * GROUPS) * DIM
-    for layer in range(layers):
-        base = f"transformer.encoder.layers.{layer}."
-        yield {
-            f"{base}input_layernorm.weight": torch.ones(HIDDEN, dtype=torch.float16),
-            f"{base}post_attention_layernorm.weight": torch.ones(HIDDEN, dtype=torch.float16),
-            f"{base}self_attention.query_key_value.weight": weights(rows, HIDDEN),
-            f"{base}self_attention.query_key_value.bias": weights(rows),
-            f"{base}self_attention.dense.weight": weights(HIDDEN, HEADS * DIM),
-            f"{base}mlp.dense_h_to_4h.weight": weights(2 * INNER, HIDDEN),
-            f"{base}mlp.dense_4h_to_h.weight": weights(HIDDEN, INNER),
-        }
-    yield {
-        "transformer.encoder.final_layernorm.weight": torch.ones(HIDDEN, dtype=torch.float16),
-        "transformer.output_layer.weight": weights(VOCABULARY, HIDDEN),
-    }
-
-
-def weights(*shape: int) -> torch.Tensor:
-    """Small random fp16 numbers; their values do not matter for speed."""
-    return torch.empty(shape, dtype=torch.float16).uniform_(-0.02, 0.02)
-
-
-def published_config(layers: int) -> dict[str, object]:
-    """The fields of ChatGLM3-6B's config.json that loading reads."""
-    return {
-        "model_type": "chatglm",
-        "padded_vocab_size": VOCABULARY,
-        "hidden_size": HIDDEN,
-        "num_layers": layers,
-        "num_attention_heads": HEADS,
-        "ffn_hidden_size": INNER,
-        "multi_query_attention": True,
-        "multi_query_group_num": GROUPS,
-        "kv_channels": DIM,
-        "layernorm_epsilon": 1e-5,
-        "seq_length": 8192,
-        "add_qkv_bias": True,
-    }
-
-
-def small_tokenizer() -> bytes:
-    """A sentencepiece model made on the spot; prompts here are ids, so its words do not matter."""
-    out = io.BytesIO()
-    sentences = iter(["a b c d e f g h i j k l m n o p q r s t u v w x y z"] * 10)
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=sentences,
-        model_writer=out,
-        vocab_size=300,
-        byte_fallback=True,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    return out.getvalue()
 
 
 def copy_bandwidth(device: str) -> float:

@@ -96,11 +96,10 @@ def _speak_utf8() -> None:
 
 
 def _engine(spec: ModelSpec) -> Engine:
-    from modelhost.host import Host
+    from modelhost import loading
+    from modelhost.progress import Progress
 
-    host = Host()
-    host.start(spec, terminal=sys.stderr.isatty())
-    return host.wait()
+    return loading.load(spec, Progress(terminal=sys.stderr.isatty()))
 
 
 def _each_line(answer: Callable[[dict[str, Any]], dict[str, Any]], source: Iterable[str]) -> int:

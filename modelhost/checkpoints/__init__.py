@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from modelhost.checkpoints import chatglm
+from modelhost.checkpoints import published
 from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.base import Checkpoint, Description, Loaded, Placement
 from modelhost.checkpoints.chatglm import ChatGLMCheckpoint
@@ -62,9 +62,11 @@ def _of_folder(folder: Path, spec: ModelSpec, *, name: str, revision: str | None
             f"{folder} has no config.json, so it is not a model folder. Check the path."
         ) from None
     except (ValueError, OSError) as error:
-        raise LoadFailed(f"{folder / 'config.json'} cannot be read ({error}).") from error
+        raise LoadFailed(
+            f"{folder / 'config.json'} cannot be read ({error}). Download it again."
+        ) from error
     if not isinstance(config, dict):
-        raise LoadFailed(f"{folder / 'config.json'} is not a JSON object.")
+        raise LoadFailed(f"{folder / 'config.json'} is not a JSON object. Download it again.")
     if config.get("model_type") == "chatglm":
         adapter = Adapter(spec.adapter) if spec.adapter else None
         return ChatGLMCheckpoint(folder, config, name=name, revision=revision, adapter=adapter)
@@ -88,7 +90,7 @@ def _cached(spec: ModelSpec) -> Path | None:
         )
     except (LocalEntryNotFoundError, HFValidationError):
         return None
-    complete = not missing_weights(snapshot) or chatglm.is_complete(snapshot)
+    complete = not missing_weights(snapshot) or published.is_complete(snapshot)
     return snapshot if complete else None
 
 
@@ -106,7 +108,9 @@ def _download(spec: ModelSpec, progress: Progress) -> Path:
         raise LoadFailed(
             f"{spec.model!r} is neither a folder nor a hub id. Set LLMSITE_MODEL to one of them."
         ) from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, RuntimeError) as error:
+    except LoadFailed:
+        raise
+    except Exception as error:  # no network, no such name, a mirror that answers anything
         logger.info("download of %s failed", spec.model, exc_info=True)
         raise LoadFailed(
             f"{spec.model} is not in the local cache and could not be downloaded "

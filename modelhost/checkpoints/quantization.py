@@ -16,6 +16,7 @@ from torch import nn
 from modelhost.errors import LoadFailed, first_line
 
 OUTPUT_LAYER = "lm_head"
+INT4_PACKING = "tile_packed_to_4d"  # torch's own kernels; the default needs one more library
 
 
 class Quantization(StrEnum):
@@ -51,7 +52,7 @@ class Quantizer:
         self._config: Any = (
             torchao.Int8WeightOnlyConfig()
             if kind is Quantization.INT8
-            else torchao.Int4WeightOnlyConfig()
+            else torchao.Int4WeightOnlyConfig(int4_packing_format=INT4_PACKING)
         )
 
     def whole(self, model: nn.Module) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,8 @@ CHATML = (
 CPU = torch.device("cpu")
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE with ChatML's special tokens and one added token that is not special."""
+def make_tokenizer(added: Sequence[str] = ("<tool_call>",)) -> PreTrainedTokenizerFast:
+    """Byte-level BPE with ChatML's special tokens and added tokens that are not special."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -48,7 +48,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         eos_token="<|im_end|>",
         additional_special_tokens=["<|im_start|>", "<|endoftext|>"],
     )
-    fast.add_tokens([AddedToken("<tool_call>", special=False)])
+    fast.add_tokens([AddedToken(token, special=False) for token in added])
     fast.chat_template = CHATML
     return fast
 

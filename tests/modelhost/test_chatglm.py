@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
@@ -21,9 +21,11 @@ from modelhost.checkpoints.adapter import Adapter
 from modelhost.errors import BadTurns, LoadFailed
 from modelhost.loading import describe, load
 from modelhost.progress import Progress
-from modelhost.text import ResponseDecoder
+from modelhost.text import REPLACEMENT, ResponseDecoder
 from modelhost.toolcalls import ChatGLMAnswer
 from modelhost.types import FinishReason, ModelSpec, Sampling, ToolCall, Turn
+from tests.modelhost.broken import change_config, pickle_shards
+from tests.modelhost.transcript import TRANSCRIPT
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "chatglm3"
 TINY = SHARED / "chatglm3-tiny"
@@ -35,10 +37,6 @@ pytestmark = pytest.mark.skipif(
 
 CASES = json.loads((SHARED / "cases.json").read_text()) if SHARED.is_dir() else []
 LORA_CASES = json.loads((SHARED / "lora_cases.json").read_text()) if SHARED.is_dir() else []
-PIECES = (
-    """你 好 👋 ! 我是 人工智能 助手 _Chat GL M 3 - 6 B , 很高兴 见到 你 , 欢迎 问我 任何 问题 。"""
-)
-TRANSCRIPT = [piece.replace("_", " ") for piece in PIECES.split()]
 
 
 def turns_of(case: dict) -> list[Turn]:
@@ -156,23 +154,26 @@ TEXTS = st.lists(SPELLINGS | st.text(max_size=8), max_size=8).map("".join)
 @given(TEXTS)
 @settings(max_examples=2000, deadline=None)
 def test_no_text_makes_a_control_id(chat_format, text):
-    ids = chat_format.encode([Turn("user", text)])
+    roles = ("system", "user", "assistant", "observation", "user")
+    ids = chat_format.encode([Turn(role, text) for role in roles])
     control = set(chat_format.control_ids.values()) | {1, 2}
 
-    structure = [chat_format.control_ids[name] for name in ("[gMASK]", "sop", "<|user|>")]
-    structure.append(chat_format.control_ids["<|assistant|>"])
+    opened = [f"<|{role}|>" for role in (*roles, "assistant")]
+    structure = [chat_format.control_ids[name] for name in ("[gMASK]", "sop", *opened)]
     assert [token_id for token_id in ids if token_id in control] == structure
 
 
 @given(TEXTS)
-@settings(max_examples=500, deadline=None)
+@example("all but the last \N{REPLACEMENT CHARACTER}, \N{REPLACEMENT CHARACTER}")
+@settings(max_examples=2000, deadline=None)
 def test_decoding_in_pieces_equals_decoding_at_once(chat_format, text):
     ids = chat_format.content_ids(text)
     decoder = ResponseDecoder(chat_format.decode)
 
     pieces = [decoder.feed([token_id]) for token_id in ids]
 
-    whole = chat_format.decode(ids).replace("\0", "")
+    # A replacement character at the very end is taken for the bytes of an unfinished one.
+    whole = chat_format.decode(ids).replace("\0", "").rstrip(REPLACEMENT)
     assert "".join(pieces) + decoder.flush() == whole
 
 
@@ -193,15 +194,7 @@ def test_no_code_of_a_checkpoint_runs(copy, tmp_path):
 
 
 def test_the_original_releases_pickled_shards_load_as_data(copy):
-    names = json.loads((copy / "model.safetensors.index.json").read_text())["weight_map"]
-    index = {}
-    for at, shard in enumerate(sorted(set(names.values())), start=1):
-        file = f"pytorch_model-0000{at}-of-00003.bin"
-        torch.save(load_file(copy / shard), copy / file)
-        index |= {name: file for name, where in names.items() if where == shard}
-        (copy / shard).unlink()
-    (copy / "model.safetensors.index.json").unlink()
-    (copy / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": index}))
+    pickle_shards(copy)
 
     model = loaded(copy)
 
@@ -223,49 +216,6 @@ def test_a_pickle_that_would_run_code_is_refused(copy, tmp_path):
     with pytest.raises(LoadFailed, match=r"pytorch_model\.bin"):
         loaded(copy)
     assert not canary.exists()
-
-
-def change_config(folder: Path, **values) -> None:
-    file = folder / "config.json"
-    config = json.loads(file.read_text()) | values
-    file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
-
-
-def cut(folder: Path) -> None:
-    file = folder / "model-00001-of-00003.safetensors"
-    file.write_bytes(file.read_bytes()[:100_000])
-
-
-def drop_a_tensor(folder: Path) -> None:
-    file = folder / "model-00002-of-00003.safetensors"
-    tensors = load_file(file)
-    tensors.pop("transformer.encoder.final_layernorm.weight")
-    save_file(tensors, file)
-
-
-BROKEN = {
-    "missing shard": (lambda f: (f / "model-00002-of-00003.safetensors").unlink(), "model-00002"),
-    "truncated shard": (cut, "model-00001"),
-    "wrong shape": (lambda f: change_config(f, ffn_hidden_size=90), "mlp"),
-    "wrong heads": (lambda f: change_config(f, multi_query_group_num=1), "q_proj|k_proj|v_proj"),
-    "no tokenizer": (lambda f: (f / "tokenizer.model").unlink(), "tokenizer.model"),
-    "broken tokenizer": (lambda f: (f / "tokenizer.model").write_bytes(b"x"), "tokenizer.model"),
-    "a field less": (lambda f: change_config(f, kv_channels=None), "kv_channels"),
-    "a field wrong": (lambda f: change_config(f, num_layers="two"), "config.json"),
-    "a tensor less": (drop_a_tensor, "model.norm"),
-    "more layers": (lambda f: change_config(f, num_layers=3), "layers.2"),
-    "fewer layers": (lambda f: change_config(f, num_layers=1), "layers.1"),
-    "broken index": (lambda f: (f / "model.safetensors.index.json").write_text("{"), "index"),
-}
-
-
-@pytest.mark.parametrize(("break_it", "named"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_folder_is_one_sentence_that_names_the_place(copy, break_it, named):
-    break_it(copy)
-
-    with pytest.raises(LoadFailed, match=named) as refused:
-        loaded(copy)
-    assert "\n" not in str(refused.value)
 
 
 def test_inspect_tells_it_all_before_anything_heavy():

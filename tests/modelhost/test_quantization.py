@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from modelhost import __main__ as command_line
 from modelhost.checkpoints import quantization
 from modelhost.errors import LoadFailed
 
@@ -71,6 +72,28 @@ def test_inspect_says_how_much_memory_it_saves():
 def test_what_cannot_be_done_is_a_sentence(name, reason):
     with pytest.raises(LoadFailed, match=reason):
         quantization.pick(name, torch.device("cpu"))
+
+
+without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+
+
+@without_cuda
+def test_four_bits_are_refused_on_a_cpu_before_anything_is_loaded(tmp_path, capfd):
+    code = command_line.main(["generate", "--model", str(tmp_path), "--quantize", "int4"])
+
+    assert code == 1
+    assert capfd.readouterr().err == "int4 needs a CUDA device; on a CPU use int8.\n"
+
+
+@without_cuda
+def test_four_bits_ask_for_no_library_but_torchao():
+    layer = torch.nn.Linear(1024, 128, bias=False, dtype=torch.bfloat16)
+
+    with pytest.raises(LoadFailed) as refused:  # it is not on a card
+        quantization.Quantizer(quantization.Quantization.INT4).layer("some.layer", layer)
+
+    assert "some.layer cannot be quantized here" in str(refused.value)
+    assert "Requires" not in str(refused.value)
 
 
 def test_a_missing_library_is_a_sentence(monkeypatch):

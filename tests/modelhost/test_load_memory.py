@@ -1,0 +1,37 @@
+"""Loading a ChatGLM takes its weights and at most one shard, whatever the dtype and the layout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.checkpoint import Shape, write_checkpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPE = Shape(
+    layers=5, hidden=1024, heads=16, groups=2, dim=64, inner=8192, vocabulary=16384, context=512
+)
+MARGIN = 32_000_000  # for the engine, its cache and a first forward pass
+
+
+@pytest.mark.parametrize(("pickled", "dtype"), [(False, "fp32"), (True, "bf16")])
+def test_the_peak_is_the_weights_and_one_shard(pickled, dtype, tmp_path):
+    write_checkpoint(tmp_path, SHAPE, pickled=pickled)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.memory", "--model", str(tmp_path), "--dtype", dtype],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+
+    measured = json.loads(done.stdout)
+    assert measured["all_shards"] > 4 * measured["largest_shard"] > 200_000_000
+    assert measured["peak"] >= measured["weights"], "else nothing was measured"
+    assert measured["peak"] <= measured["weights"] + measured["largest_shard"] + MARGIN
