@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 from unfold.utils import display_for_label
 
+from chat import responses
 from chat.history import trail
 from chat.models import ApiKey, Conversation, Prompt, Response, shorten
 
@@ -89,6 +90,7 @@ class ResponseAdmin(ReadOnlyAdmin):
     search_fields = ("text", "prompt__content", "user__username", "id")
     search_help_text = "Words of a prompt or response, a user, an id"
     date_hierarchy = "created_at"
+    actions = ("stop",)
     fieldsets = (
         ("Asked", {"fields": ("full_prompt", "conversation_link", "asked_at")}),
         ("Answered", {"fields": ("full_text", "status_label", "finish_reason", "error")}),
@@ -98,7 +100,7 @@ class ResponseAdmin(ReadOnlyAdmin):
                 "fields": (
                     ("prompt_tokens", "completion_tokens"),
                     ("first_token", "duration"),
-                    ("speed", "omitted"),
+                    ("speed", "unseen"),
                     ("model", "revision"),
                 )
             },
@@ -109,7 +111,13 @@ class ResponseAdmin(ReadOnlyAdmin):
         ),
         (
             "Who",
-            {"fields": (("user", "key_name"), ("surface", "client"), "message_id")},
+            {
+                "fields": (
+                    ("user", "key_name"),
+                    ("surface", "client"),
+                    ("message_id", "on_disconnect"),
+                )
+            },
         ),
         ("Token ids", {"fields": ("token_ids",), "classes": ("collapse",)}),
     )
@@ -127,6 +135,18 @@ class ResponseAdmin(ReadOnlyAdmin):
         with suppress(ValueError):
             search_term = str(UUID(search_term.strip()))
         return super().get_search_results(request, queryset, search_term)
+
+    def has_stop_permission(self, request: HttpRequest) -> bool:
+        """To look is one right, to end somebody's answer another."""
+        return request.user.has_perm("chat.change_response")
+
+    @admin.action(permissions=["stop"], description="Stop the selected responses")
+    def stop(self, request: HttpRequest, rows: QuerySet[Response]) -> None:
+        """End what is being generated; the texts so far stay."""
+        active = [row for row in rows if row.active]
+        for row in active:
+            responses.stop(row)
+        self.message_user(request, f"{len(active)} responses stopped.", messages.SUCCESS)
 
     @admin.display(description="asked", ordering="created_at")
     def asked_at(self, row: Response) -> str:
@@ -174,6 +194,11 @@ class ResponseAdmin(ReadOnlyAdmin):
         seconds = (row.finished_at - row.first_token_at).total_seconds()
         return f"{(row.completion_tokens - 1) / seconds:.1f} tokens/s" if seconds > 0 else "–"
 
+    @admin.display(description="not seen by the model")
+    def unseen(self, row: Response) -> str:
+        """The context receipt: earlier turns that did not fit, as ids that the search finds."""
+        return f"{len(row.omitted)} turns: {', '.join(row.omitted)}" if row.omitted else "–"
+
     @admin.display(description="key", ordering="api_key")
     def key_name(self, row: Response) -> str:
         return row.api_key.name if row.api_key else "–"
@@ -203,13 +228,8 @@ class ConversationAdmin(ReadOnlyAdmin):
     @admin.display(description="transcript")
     def transcript(self, row: Conversation) -> SafeString:
         """The newest path, turn by turn, as plain text."""
-        newest = (
-            Response.objects.filter(prompt__conversation=row)
-            .select_related("prompt")
-            .order_by("-created_at")
-            .first()
-        )
-        rows = [{"is_prompt": isinstance(item, Prompt), "row": item} for item in trail(newest)]
+        path = trail(row.newest_response())
+        rows = [{"is_prompt": isinstance(item, Prompt), "row": item} for item in path]
         return render_to_string("chat/transcript.html", {"rows": rows})
 
 

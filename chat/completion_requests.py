@@ -15,8 +15,15 @@ from rest_framework.exceptions import ValidationError
 
 from chat.completion_messages import MessageField, ToolField
 from chat.fields import ClosedSerializer, IntegerField, SwitchField, TextField
-from chat.requests import INT32, MAX_TURNS, MessageSerializer, WishesSerializer
-from chat.responses import Wishes
+from chat.models import Response
+from chat.questions import Wishes
+from chat.requests import (
+    INT32,
+    MAX_TURNS,
+    MessageSerializer,
+    OnDisconnectField,
+    WishesSerializer,
+)
 from modelhost.types import Role, Turn
 
 RECORDED: Mapping[str, type[Any]] = {
@@ -76,6 +83,7 @@ class CompletionSerializer(WishesSerializer):
     stream = SwitchField(required=False, allow_null=True, default=False)
     stream_options = StreamOptions(required=False, allow_null=True)
     tools = ToolField(many=True, required=False, allow_null=True)
+    on_disconnect = OnDisconnectField(default=Response.OnDisconnect.STOP)
     client = serializers.DictField(required=False, default=dict)
 
     def to_internal_value(self, data: Any) -> Any:
@@ -132,6 +140,7 @@ class LegacyCompletionSerializer(MessageSerializer):
     """The older body on the same route: `prompt` with `history`."""
 
     model = TextField(required=False)
+    on_disconnect = OnDisconnectField(default=Response.OnDisconnect.STOP)
 
 
 def _told(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,12 +19,15 @@ from rest_framework import exceptions
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import set_rollback
 
+from chat.admission import Overloaded
+from chat.idempotency import HEADER, KeyReused
 from modelhost import errors as modelhost
 
 logger = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 OPENAI_PREFIX = "/v1/"
+RESTART = 10  # seconds until a server that stops is probably back
 
 
 class Code(StrEnum):
@@ -38,18 +41,27 @@ class Code(StrEnum):
     MODEL_NOT_FOUND = "model_not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONVERSATION_BUSY = "conversation_busy"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
     BODY_TIMEOUT = "body_timeout"
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     TOO_MANY_REQUESTS = "too_many_requests"
     INTERNAL_ERROR = "internal_error"
     GENERATION_FAILED = "generation_failed"
+    SERVER_STOPPING = "server_stopping"
     MODEL_LOADING = "model_loading"
     MODEL_FAILED = "model_failed"
 
 
 class ConversationBusy(Exception):
     """The conversation's last response is still being generated."""
+
+
+class ServerStopping(Exception):
+    """Nothing new is taken in, and what runs goes on in the next process."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is stopping; ask again in a moment.")
 
 
 class ModelNotFound(Exception):
@@ -119,6 +131,13 @@ def failure_of(error: Exception) -> Failure | None:
     match error:
         case ConversationBusy():
             return Failure(409, Code.CONVERSATION_BUSY, str(error), retry_after=2)
+        case KeyReused():
+            return Failure(422, Code.IDEMPOTENCY_KEY_REUSED, str(error), {HEADER: [str(error)]})
+        case Overloaded():
+            after = error.retry_after
+            return Failure(429, Code.TOO_MANY_REQUESTS, str(error), retry_after=after)
+        case ServerStopping():
+            return Failure(503, Code.SERVER_STOPPING, str(error), retry_after=RESTART)
         case ModelNotFound():
             return Failure(404, Code.MODEL_NOT_FOUND, str(error), {"model": [str(error)]})
         case Http404():

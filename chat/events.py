@@ -13,7 +13,7 @@ from django.utils import timezone
 from chat.errors import Code
 from chat.live import LiveResponse, Outcome
 from chat.models import Response
-from chat.responses import Accepted
+from chat.questions import Accepted
 from modelhost.types import Role, Turn, Usage
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -49,8 +49,16 @@ def delta(response_id: UUID, text: str, cursor: int) -> str:
     return event(data, cursor=f"{response_id.hex}:{cursor}")
 
 
-def terminal(response_id: UUID, outcome: Outcome, cursor: int) -> str:
-    """The one event that ends a stream: `done` or `error`."""
+def queued(response_id: UUID, position: int) -> str:
+    """How many are ahead, while it waits for its first token. No cursor: nothing was read."""
+    return event({"message_id": response_id.hex, "position": position}, name="queued")
+
+
+def terminal(response_id: UUID, outcome: Outcome, cursor: int, omitted: Sequence[str] = ()) -> str:
+    """The one event that ends a stream: `done` or `error`.
+
+    omitted: ids of earlier prompts and responses that the model did not see.
+    """
     position = f"{response_id.hex}:{cursor}"
     if outcome.failed:
         problem = {
@@ -63,31 +71,40 @@ def terminal(response_id: UUID, outcome: Outcome, cursor: int) -> str:
         "message_id": response_id.hex,
         "finish_reason": outcome.finish_reason,
         "usage": usage(outcome.usage),
+        "omitted": list(omitted),
     }
     return event(data, name="done", cursor=position)
 
 
-async def stream(live: LiveResponse, after: int = 0) -> AsyncGenerator[str, None]:
-    """Every piece behind the cursor as it comes, then the terminal event."""
+async def stream(
+    live: LiveResponse, after: int = 0, *, omitted: Sequence[str] = ()
+) -> AsyncGenerator[str, None]:
+    """Every piece behind the cursor as it comes, then the terminal event.
+
+    Without one it ends when this process does: the reader comes back with its cursor.
+    """
     yield opening(live.id, after)
+    async with aclosing(live.queue()) as positions:
+        async for position in positions:
+            yield queued(live.id, position)
     async with aclosing(live.follow(after)) as pieces:
         async for piece in pieces:
             after = piece.cursor
             yield delta(live.id, piece.text, after)
     if live.outcome is not None:
-        yield terminal(live.id, live.outcome, after)
+        yield terminal(live.id, live.outcome, after, omitted)
 
 
-async def whole(live: LiveResponse) -> AsyncGenerator[str, None]:
+async def whole(live: LiveResponse, *, omitted: Sequence[str] = ()) -> AsyncGenerator[str, None]:
     """The complete text as a single piece, then the terminal event."""
     yield opening(live.id, 0)
     async with aclosing(live.follow()) as pieces:
         async for _ in pieces:
             pass
-    text = live.text
-    yield delta(live.id, text, len(text))
     if live.outcome is not None:
-        yield terminal(live.id, live.outcome, len(text))
+        text = live.text
+        yield delta(live.id, text, len(text))
+        yield terminal(live.id, live.outcome, len(text), omitted)
 
 
 def parse_cursor(text: str) -> tuple[UUID, int] | None:
@@ -108,8 +125,8 @@ def usage(counts: Usage) -> dict[str, int]:
     }
 
 
-def message(accepted: Accepted) -> dict[str, Any]:
-    """The answer to `POST /chat/new/message/` in the tutorial's shape."""
+def message(accepted: Accepted, outcome: Outcome) -> dict[str, Any]:
+    """The answer to `POST /chat/new/message/` in the tutorial's shape, and what it cost."""
     answer = Turn(Role.ASSISTANT, accepted.live.text)
     return {
         "response": answer.content,
@@ -118,6 +135,8 @@ def message(accepted: Accepted) -> dict[str, Any]:
         "time": timezone.localtime().strftime(TIME_FORMAT),
         "message_id": accepted.response_id.hex,
         "conversation": str(accepted.prompt.conversation_id),
+        "usage": usage(outcome.usage),
+        "omitted": accepted.omitted,
     }
 
 

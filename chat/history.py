@@ -1,21 +1,21 @@
 """Between rows and turns: what a prompt follows, and what a resent history already is.
 
-Clients in OpenAI's style send the whole history each time. A running hash over its
-turns names the response that it ends in, so only what is new becomes rows.
+Clients in OpenAI's style send the whole history each time; only what is new becomes rows.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.utils import timezone
 
+from chat.exchanges import Exchange, cut_exchanges, root_fingerprint, split_system
 from chat.models import Conversation, Prompt, Response, shorten
 from modelhost.types import Role, Turn
 
@@ -35,6 +35,8 @@ class Place:
     conversation: None until there is one. follows: the response before the prompt.
     missing: exchanges of a resent history that are no rows yet, oldest first.
     earlier: turns after the last answer that are not the prompt itself.
+    again: the prompt itself, when it is a row already and gets one more response.
+    prompt_id: the id that the new prompt will have, or has.
     """
 
     conversation: Conversation | None
@@ -43,15 +45,13 @@ class Place:
     fingerprint: str = ""
     missing: list[Exchange] = field(default_factory=list)
     earlier: list[Turn] = field(default_factory=list)
+    again: Prompt | None = None
+    prompt_id: UUID = field(default_factory=uuid.uuid4)
 
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """Turns up to and including one assistant turn, and the name of the history that ends there."""
-
-    said: list[Turn]
-    answer: Turn
-    fingerprint: str
+    @property
+    def name(self) -> str:
+        """The fingerprint of everything before the prompt."""
+        return self.missing[-1].fingerprint if self.missing else self.fingerprint
 
 
 def persona(system: str) -> str:
@@ -62,17 +62,6 @@ def persona(system: str) -> str:
 def _own_persona(conversation: Conversation) -> str:
     """The persona that names a conversation's histories; the installation's names none."""
     return "" if conversation.system == settings.LLMSITE_SYSTEM else conversation.system
-
-
-def extend_fingerprint(before: str, turns: Sequence[Turn]) -> str:
-    """The name of a history that continues `before` with these turns (sha256, hex)."""
-    said = [turn.as_json() for turn in turns]
-    return hashlib.sha256(f"{before}\n{json.dumps(said, sort_keys=True)}".encode()).hexdigest()
-
-
-def root_fingerprint(system: str) -> str:
-    """The name of the empty history under a persona."""
-    return extend_fingerprint("", [Turn(Role.SYSTEM, system)] if system else [])
 
 
 def trail(leaf: Response | None) -> list[Prompt | Response]:
@@ -105,29 +94,42 @@ def steps(place: Place, prompt: Turn) -> list[Step]:
         turns = row.turns() if isinstance(row, Prompt) else [row.turn()]
         result += [Step(turn, row.pk.hex) for turn in turns]
     for exchange in place.missing:
-        result += [Step(turn, None) for turn in [*exchange.said, exchange.answer]]
-    result += [Step(turn, None) for turn in place.earlier]
-    return [*result, Step(prompt, None)]
+        result += [Step(turn, exchange.prompt_id.hex) for turn in exchange.said]
+        result.append(Step(exchange.answer, exchange.response_id.hex))
+    # Its own id stands for the turns before it: they are kept in its row.
+    return [*result, *(Step(turn, place.prompt_id.hex) for turn in [*place.earlier, prompt])]
 
 
 def place_after(conversation: Conversation) -> Place:
     """Behind the newest answer of a conversation."""
-    leaf = conversation.latest_response()
-    if leaf is None:
+    return place_behind(conversation.latest_response(), conversation)
+
+
+def place_behind(response: Response | None, conversation: Conversation) -> Place:
+    """Behind this answer, whatever follows it already; None is the conversation's beginning."""
+    if response is None:
         name = root_fingerprint(_own_persona(conversation))
     else:
         # An interrupted response has no name; its own id keeps what follows from matching others.
-        name = leaf.fingerprint or f"response:{leaf.pk.hex}"
+        name = response.fingerprint or f"response:{response.pk.hex}"
     return Place(
-        conversation=conversation, system=conversation.system, follows=leaf, fingerprint=name
+        conversation=conversation, system=conversation.system, follows=response, fingerprint=name
     )
+
+
+def place_again(prompt: Prompt) -> Place:
+    """Where a prompt is already, for one more response to it."""
+    place = place_behind(prompt.follows, prompt.conversation)
+    place.earlier = [Turn.from_json(turn) for turn in prompt.earlier]
+    place.again, place.prompt_id = prompt, prompt.pk
+    return place
 
 
 def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None = None) -> Place:
     """Where a resent history ends: behind the longest beginning of it that is already rows."""
-    system, turns = _split_system(history)
+    system, turns = split_system(history)
     root = root_fingerprint(system or (_own_persona(within) if within else ""))
-    exchanges, rest = _exchanges(root, turns)
+    exchanges, rest = cut_exchanges(root, turns)
     known = Response.objects.for_user(user).filter(
         fingerprint__in=[exchange.fingerprint for exchange in exchanges],
         status__in=Response.READABLE,
@@ -158,6 +160,8 @@ def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None 
 
 def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:
     """Make the rows for what is new: the conversation, missing exchanges, the prompt."""
+    if place.again is not None:
+        return place.again
     now = timezone.now()
     conversation = place.conversation
     if conversation is None:
@@ -177,6 +181,7 @@ def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:
     Prompt.objects.bulk_create(prompts)
     Response.objects.bulk_create(responses)
     return Prompt.objects.create(
+        id=place.prompt_id,
         conversation=conversation,
         follows=follows,
         role=turn.role,
@@ -192,6 +197,7 @@ def _imported_prompt(
     *earlier, last = exchange.said or [Turn(Role.USER, "")]
     whole = last.role not in (Role.USER, Role.TOOL)
     return Prompt(
+        id=exchange.prompt_id,
         conversation=conversation,
         follows=follows,
         role=Role.USER if whole else last.role,
@@ -203,6 +209,7 @@ def _imported_prompt(
 
 def _imported_response(exchange: Exchange, prompt: Prompt, *, surface: str) -> Response:
     return Response(
+        id=exchange.response_id,
         prompt=prompt,
         user_id=prompt.conversation.user_id,
         surface=surface,
@@ -214,28 +221,3 @@ def _imported_response(exchange: Exchange, prompt: Prompt, *, surface: str) -> R
         created_at=prompt.created_at,
         finished_at=prompt.created_at,
     )
-
-
-def _split_system(history: Sequence[Turn]) -> tuple[str, list[Turn]]:
-    """The persona that a history begins with, and the turns after it."""
-    texts: list[str] = []
-    for turn in history:
-        if turn.role != Role.SYSTEM:
-            break
-        texts.append(turn.content)
-    return "\n".join(texts), list(history[len(texts) :])
-
-
-def _exchanges(root: str, turns: Sequence[Turn]) -> tuple[list[Exchange], list[Turn]]:
-    """Turns cut behind each assistant turn, and what follows the last one."""
-    exchanges: list[Exchange] = []
-    said: list[Turn] = []
-    name = root
-    for turn in turns:
-        if turn.role != Role.ASSISTANT:
-            said.append(turn)
-            continue
-        name = extend_fingerprint(name, [*said, turn])
-        exchanges.append(Exchange(said, turn, name))
-        said = []
-    return exchanges, said

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from uuid import UUID
@@ -41,12 +41,22 @@ class Outcome:
         return self.status in (Response.Status.FAILED, Response.Status.INTERRUPTED)
 
 
+LOOK_AT_QUEUE = 1.0  # seconds between looks at the place in the queue
+
+
 class LiveResponse:
-    """Text that grows until its outcome is known. `close` comes after the row was written."""
+    """Text that grows until its outcome is known. `close` comes after the row was written.
+
+    outcome: None at the end means that the process stops; the response goes on in the next one.
+    position: how many are ahead of it in the queue.
+    """
 
     def __init__(self, response_id: UUID) -> None:
         self.id = response_id
         self.outcome: Outcome | None = None
+        self.position: Callable[[], int] = lambda: 0
+        self._ended = False
+        self._attached = 0
         self._deltas: list[Delta] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
@@ -57,26 +67,66 @@ class LiveResponse:
         return "".join(delta.text for delta in self._deltas)
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing more comes here: it has its outcome, or the process stops."""
+        return self._ended
+
+    @property
+    def cursor(self) -> int:
+        """The length of the text."""
+        return self._deltas[-1].cursor if self._deltas else 0
+
+    @property
     def readers(self) -> int:
         """How many follow it now."""
         return len(self._readers)
 
+    @property
+    def attached(self) -> int:
+        """How many clients wait for it, in whatever way."""
+        return self._attached
+
+    def attach(self) -> None:
+        """One more client waits for it."""
+        with self._lock:
+            self._attached += 1
+
+    def detach(self) -> bool:
+        """A client left before the end; whether it was the last one."""
+        with self._lock:
+            self._attached -= 1
+            return self._attached <= 0
+
     def append(self, text: str) -> None:
         """Add to the text and wake the readers; nothing is added after the end."""
-        if self.outcome is not None:
-            return
-        cursor = (self._deltas[-1].cursor if self._deltas else 0) + len(text)
-        self._deltas.append(Delta(text, cursor))
+        with self._lock:
+            self._add(text)
         self._wake()
 
+    def catch_up(self, text: str) -> None:
+        """Append what a longer version of the same text has more."""
+        with self._lock:
+            self._add(text[self.cursor :])
+        self._wake()
+
+    def _add(self, text: str) -> None:
+        if text and not self._ended:
+            self._deltas.append(Delta(text, self.cursor + len(text)))
+
     def close(self, outcome: Outcome) -> None:
-        """The end: nothing is appended after it."""
-        self.outcome = outcome
+        """The end: nothing is appended after it, and there is no other."""
+        if not self._ended:
+            self.outcome = outcome
+            self.suspend()
+
+    def suspend(self) -> None:
+        """No more comes from this process."""
+        self._ended = True
         self._closed.set()
         self._wake()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block a thread until the outcome is known; whether it is."""
+        """Block a thread until nothing more comes; whether that is so."""
         return self._closed.wait(timeout)
 
     async def follow(self, after: int = 0) -> AsyncGenerator[Delta, None]:
@@ -85,7 +135,7 @@ class LiveResponse:
         with self._listening() as wake:
             while True:
                 wake.clear()  # before looking, so that nothing appended after the look is missed
-                ended = self.outcome is not None
+                ended = self._ended
                 while at < len(self._deltas):
                     delta = self._deltas[at]
                     at += 1
@@ -95,6 +145,21 @@ class LiveResponse:
                 if ended:
                     return
                 await wake.wait()
+
+    async def queue(self, every: float = LOOK_AT_QUEUE) -> AsyncGenerator[int, None]:
+        """How many are ahead, whenever that changed; ends with the first piece of text."""
+        told = 0
+        with self._listening() as wake:
+            while True:
+                wake.clear()
+                if self._deltas or self._ended:
+                    return
+                position = self.position()
+                if position != told:
+                    told = position
+                    yield position
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(wake.wait(), every)
 
     @contextmanager
     def _listening(self) -> Iterator[asyncio.Event]:

@@ -15,14 +15,17 @@ from uuid import UUID
 from chat import events
 from chat.errors import Code, Failure
 from chat.live import LiveResponse, Outcome
+from chat.questions import Accepted
 from modelhost.types import FinishReason, ModelCard
 
 PING = ": ping\n"  # one newline: with two, the official client reads an empty event
 DONE = "data: [DONE]\n\n"
+STOPPING = "The server is stopping. The response goes on when it is back: retry to join it."
 
 
-def completion(live: LiveResponse, outcome: Outcome, *, model: str, created: int) -> dict[str, Any]:
-    """A complete answer."""
+def completion(accepted: Accepted, outcome: Outcome, *, model: str, created: int) -> dict[str, Any]:
+    """A complete answer; `omitted` is ours: ids of what the model did not see."""
+    live = accepted.live
     return {
         "id": completion_id(live.id),
         "object": "chat.completion",
@@ -37,6 +40,7 @@ def completion(live: LiveResponse, outcome: Outcome, *, model: str, created: int
             }
         ],
         "usage": events.usage(outcome.usage),
+        "omitted": accepted.omitted,
     }
 
 
@@ -113,10 +117,10 @@ async def stream(
         async for piece in pieces:
             yield write.delta({"content": piece.text})
     outcome = live.outcome
-    if outcome is None:
-        return
-    if outcome.failed:
-        failure = Failure(500, Code.GENERATION_FAILED, outcome.error)
+    if outcome is None or outcome.failed:
+        failure = Failure(503, Code.SERVER_STOPPING, STOPPING)
+        if outcome is not None:
+            failure = Failure(500, Code.GENERATION_FAILED, outcome.error)
         yield f"data: {events.one_line(failure.as_openai())}\n\n"
         return
     for index, call in enumerate(tool_calls(live.id, outcome)):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.db.models import Prefetch
 from rest_framework import serializers
 
+from chat.history import trail
 from chat.models import Conversation, Prompt, Response
+from modelhost.types import Role
 
 
 class UsageSerializer(serializers.Serializer[Any]):
@@ -81,6 +84,7 @@ class ResponseSerializer(serializers.ModelSerializer[Response]):
             "surface",
             "api_key",
             "client",
+            "on_disconnect",
             "created_at",
             "started_at",
             "first_token_at",
@@ -118,6 +122,58 @@ class ConversationRowSerializer(serializers.ModelSerializer[Conversation]):
         read_only_fields = fields
 
 
+class BranchingSerializer(serializers.ModelSerializer[Prompt]):
+    """A node of the tree: what it follows, and its responses, oldest first."""
+
+    responses = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Prompt
+        fields = ["id", "follows", "created_at", "responses"]
+        read_only_fields = fields
+
+    def get_responses(self, prompt: Prompt) -> list[dict[str, Any]]:
+        """Ids and states."""
+        rows = sorted(prompt.responses.all(), key=lambda row: row.created_at)
+        return [{"id": str(row.pk), "status": row.status} for row in rows]
+
+
+class ConversationTreeSerializer(ConversationRowSerializer):
+    """A conversation with all its branches.
+
+    tree: every prompt, oldest first, without texts. path: the prompts and responses with
+    their texts from the beginning to the newest response.
+    """
+
+    tree = serializers.SerializerMethodField()
+    path = serializers.SerializerMethodField()
+
+    class Meta(ConversationRowSerializer.Meta):
+        fields = [*ConversationRowSerializer.Meta.fields, "tree", "path"]
+        read_only_fields = fields
+
+    def get_tree(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """Every prompt with the ids around it."""
+        slim = Response.objects.only("id", "prompt_id", "status", "created_at")
+        rows = conversation.prompts.order_by("created_at").prefetch_related(
+            Prefetch("responses", queryset=slim)
+        )
+        return list(BranchingSerializer(rows, many=True).data)
+
+    def get_path(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """What a page shows."""
+        return [_turn(row) for row in trail(conversation.newest_response())]
+
+
+def _turn(row: Prompt | Response) -> dict[str, Any]:
+    if isinstance(row, Prompt):
+        said = {"prompt": str(row.pk), "role": row.role, "content": row.content}
+        return said | {"earlier": row.earlier}
+    said = {"response": str(row.pk), "role": Role.ASSISTANT.value, "content": row.text}
+    ended = {"status": row.status, "finish_reason": row.finish_reason, "error": row.error}
+    return said | ended | {"omitted": row.omitted}
+
+
 class TurnRepresentation(serializers.Serializer[Any]):
     """One turn."""
 
@@ -134,3 +190,5 @@ class AnswerSerializer(serializers.Serializer[Any]):
     time = serializers.CharField()
     message_id = serializers.CharField()
     conversation = serializers.UUIDField()
+    usage = UsageSerializer()
+    omitted = serializers.ListField(child=serializers.CharField())

@@ -17,7 +17,8 @@ from chat.fields import (
     SwitchField,
     TextField,
 )
-from chat.responses import Wishes
+from chat.models import Response
+from chat.questions import Wishes
 from modelhost.types import Role, Turn
 
 SEED: dict[str, Any] = {"min_value": -(1 << 63), "max_value": (1 << 63) - 1}
@@ -43,6 +44,22 @@ class TurnSerializer(ClosedSerializer):
         return Turn(**super().to_internal_value(data))
 
 
+class OnDisconnectField(serializers.ChoiceField):
+    """Whether a response goes on when everybody who waited for it has left."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(choices=Response.OnDisconnect.choices, **options)
+
+    def to_internal_value(self, data: Any) -> Response.OnDisconnect:
+        return Response.OnDisconnect(super().to_internal_value(data))
+
+
+class CursorSerializer(serializers.Serializer[Any]):
+    """The query of an event stream: how many characters of the text the reader has."""
+
+    after = serializers.IntegerField(required=False, default=0, min_value=0, max_value=INT32)
+
+
 class WishesSerializer(ClosedSerializer):
     """How to sample; what is left out is the installation's default."""
 
@@ -61,10 +78,27 @@ class WishesSerializer(ClosedSerializer):
 
 
 class PromptSerializer(WishesSerializer):
-    """A prompt inside a conversation."""
+    """A prompt and how it is answered."""
 
     prompt = PromptField()
     stream = SwitchField(required=False, default=False)
+    on_disconnect = OnDisconnectField(default=Response.OnDisconnect.FINISH)
+
+
+class BranchSerializer(PromptSerializer):
+    """A prompt inside a conversation: behind its newest answer, or where the caller says.
+
+    follows: a response; null is the conversation's beginning.
+    """
+
+    follows = IdField(required=False, allow_null=True)
+
+
+class RegenerateSerializer(WishesSerializer):
+    """One more response to a prompt."""
+
+    stream = SwitchField(required=False, default=False)
+    on_disconnect = OnDisconnectField(default=Response.OnDisconnect.FINISH)
 
 
 class MessageSerializer(PromptSerializer):
@@ -86,6 +120,7 @@ class SendMessageSerializer(serializers.Serializer[Any]):
     temperature = QueryNumberField(required=False, min_value=0, max_value=2)
     top_p = QueryNumberField(required=False, min_value=0, max_value=1)
     seed = serializers.IntegerField(required=False, **SEED)
+    on_disconnect = OnDisconnectField(default=Response.OnDisconnect.FINISH)
 
     def to_internal_value(self, data: Any) -> Any:
         unknown = [name for name in data if name not in self.fields]

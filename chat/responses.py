@@ -1,110 +1,55 @@
 """The one use case: accept a prompt, store it, have it answered, let anyone follow.
 
 accept → one durable transaction with prompt and response → engine → supervisor.
-What can be refused is refused before anything is stored.
+What can be refused is refused before anything is stored; a retry joins what it repeats.
 """
 
 from __future__ import annotations
 
-import secrets
 import threading
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db import connections, transaction
 from django.http import Http404
 from django.utils import timezone
 
-from chat import history
-from chat.errors import ConversationBusy
-from chat.live import LiveResponse, Outcome, stored_outcome, usage_of
-from chat.models import ApiKey, Conversation, Prompt, Response
-from chat.recorder import LEASE, Record
+from chat import history, remote
+from chat.admission import admission
+from chat.errors import ConversationBusy, ServerStopping
+from chat.idempotency import Attempt, KeyTaken
+from chat.live import LiveResponse, Outcome
+from chat.models import Conversation, Response
+from chat.questions import Accepted, Question
+from chat.recorder import LEASE, WORKER, Record, settle
+from chat.recovery import Continuation
 from chat.supervisor import supervisor
-from modelhost.errors import GenerationFailed, ModelHostError, NotReady
+from modelhost.errors import GenerationFailed, ModelHostError
 from modelhost.host import host
-from modelhost.types import FinishReason, Role, Sampling, Tool, Turn
+from modelhost.types import Rendered, Role, Sampling
 
 if TYPE_CHECKING:
     from modelhost.engine import Engine
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
-    """Sampling as a caller may ask for it; None is the installation's default."""
-
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    seed: int | None = None
-    stop: Sequence[str] = ()
-
-    def decide(self, *, room: int) -> Sampling:
-        """The sampling actually used; a seed is drawn here, so that it can be stored.
-
-        53 bits: more would be rounded by JavaScript clients that read it.
-        """
-        return Sampling(
-            max_tokens=room if self.max_tokens is None else self.max_tokens,
-            temperature=_or(self.temperature, settings.LLMSITE_TEMPERATURE),
-            top_p=_or(self.top_p, settings.LLMSITE_TOP_P),
-            top_k=self.top_k or 0,
-            seed=secrets.randbits(53) if self.seed is None else self.seed,
-            stop=tuple(self.stop),
-        )
+LOOK = 0.5  # seconds between looks whether the one who waits is still there
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """A prompt with everything that decides its answer and its place.
-
-    role: the user's, or a tool's whose result `content` is.
-    history: the turns before it as the client sent them; None when it sent none.
-    tools: functions that the model may call.
-    surface: the route's name in the record. client: what the client said of itself.
-    """
-
-    content: str
-    surface: str
-    conversation: Conversation | None = None
-    history: Sequence[Turn] | None = None
-    wishes: Wishes = field(default_factory=Wishes)
-    client: Mapping[str, Any] = field(default_factory=dict)
-    role: Role = Role.USER
-    tools: Sequence[Tool] = ()
-
-    @property
-    def turn(self) -> Turn:
-        return Turn(self.role, self.content)
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A stored prompt whose response is being generated.
-
-    turns: the conversation before the answer as the client knows it, without a persona
-    that it did not send.
-    """
-
-    response_id: UUID
-    prompt: Prompt
-    live: LiveResponse
-    turns: list[Turn]
-
-
-def ask(question: Question, *, user: Any, api_key: ApiKey | None = None) -> Accepted:
+def ask(question: Question, attempt: Attempt) -> Accepted:
     """Accept a prompt. When this returns, prompt and response are stored and under way.
 
-    Raises ConversationBusy and what the model host raises: NotReady, LoadFailed, Busy,
-    BadTurns, BadSampling, PromptTooLong.
+    Raises ConversationBusy, Overloaded, KeyReused, ServerStopping and what the model host
+    raises: NotReady, LoadFailed, BadTurns, BadSampling, PromptTooLong.
     """
+    if (earlier := attempt.earlier()) is not None:
+        return join(earlier, question)
+    if supervisor.draining:
+        raise ServerStopping
+    caller = attempt.caller
+    admission.check(caller)
     engine = host.engine()
-    place = _place(question, user)
+    place = _place(question, attempt.user)
     steps = history.steps(place, question.turn)
     rendered = engine.render(
         [step.turn for step in steps],
@@ -113,49 +58,76 @@ def ask(question: Question, *, user: Any, api_key: ApiKey | None = None) -> Acce
     )
     sampling = question.wishes.decide(room=engine.room(len(rendered.token_ids)))
     engine.validate(rendered.token_ids, sampling)
-    omitted = [row_id for index in rendered.omitted if (row_id := steps[index].row_id)]
-    with transaction.atomic(durable=True):
-        if place.conversation is not None:
-            _hold(place, in_order=question.history is None)
-        prompt = history.store(place, question.turn, user=user, surface=question.surface)
-        response = _store_response(
-            question, prompt, engine, sampling, user=user, api_key=api_key, omitted=omitted
-        )
-        response.prompt_tokens = len(rendered.token_ids)
-        response.save()
-    record = Record(
-        live=LiveResponse(response.pk),
-        history=_name_before(place),
-        said=[*place.earlier, question.turn],
-    )
+    leave = admission.enter(caller, tokens=len(rendered.token_ids))
     try:
-        ticket = engine.submit(rendered.token_ids, sampling, tools=question.tools)
-        supervisor.adopt(record, ticket)
-    except ModelHostError as error:
-        _settle_unstarted(response, str(error))
+        response = _draft(question, attempt, engine, sampling, rendered, place)
+        # In their order, each once; the installation's persona is no row.
+        unseen = dict.fromkeys(steps[index].row_id for index in rendered.omitted)
+        response.omitted = [row_id for row_id in unseen if row_id]
+        _store(response, question, attempt, place)
+        live = _start(response, question, engine, sampling, rendered, leave)
+    except KeyTaken:
+        leave(served=False)
+        return ask(question, attempt)  # the equal request that was faster is there to be joined
+    except BaseException:
+        leave(served=False)
         raise
     known = question.history
     if known is None:
         known = [step.turn for step in steps[:-1] if step.turn.role != Role.SYSTEM]
-    return Accepted(response.pk, prompt, record.live, [*known, steps[-1].turn])
+    turns = [*known, steps[-1].turn]
+    return Accepted(response.pk, response.prompt, live, turns, response.omitted)
 
 
-def answer(accepted: Accepted) -> Outcome:
-    """Block until the response is complete. Raises GenerationFailed, NotReady."""
+def join(response: Response, question: Question) -> Accepted:
+    """A response that was asked for before, for one more to wait for it."""
+    known = question.history
+    if known is None:
+        *before, _ = history.steps(history.place_again(response.prompt), question.turn)
+        known = [step.turn for step in before if step.turn.role != Role.SYSTEM]
+    turns = [*known, question.turn]
+    return Accepted(response.pk, response.prompt, follow(response), turns, response.omitted)
+
+
+def answer(accepted: Accepted, *, gone: Callable[[], bool] = lambda: False) -> Outcome:
+    """Block until the response is complete. Raises GenerationFailed, ServerStopping.
+
+    gone: whether the one who waits has left, and nobody needs this any more.
+    """
     connections.close_all()  # nothing is read while waiting
-    while not accepted.live.wait(1.0):
+    while not accepted.live.wait(LOOK):
         # At exit the interpreter joins this thread, and nobody would end the wait.
-        if not threading.main_thread().is_alive():
-            raise NotReady("The server is stopping.")
+        if gone() or not threading.main_thread().is_alive():
+            raise ServerStopping
     outcome = accepted.live.outcome
-    if outcome is None or outcome.failed:
-        raise GenerationFailed(outcome.error if outcome and outcome.error else "It was cut off.")
+    if outcome is None:
+        raise ServerStopping
+    if outcome.failed:
+        raise GenerationFailed(outcome.error or "It was cut off.")
     return outcome
+
+
+def follow(response: Response) -> LiveResponse:
+    """The response as something to follow, wherever it is being made, or was."""
+    live = supervisor.live(response.pk)
+    if not supervisor.carries(response.pk):
+        response.refresh_from_db()  # it may have ended between the two looks
+        remote.show(live, response)
+        supervisor.watch(live)
+    return live
+
+
+def stop(response: Response) -> None:
+    """End a response where it is; its text so far stays. One that has ended stays as it is."""
+    if not response.active:
+        return
+    if not supervisor.cancel(response.pk):
+        remote.request_stop(response)
 
 
 def remove(conversation: Conversation) -> None:
     """Delete a conversation with everything in it; an answer under way ends at once."""
-    rows = Response.objects.filter(prompt__conversation=conversation, status__in=Response.ACTIVE)
+    rows = Response.objects.active().filter(prompt__conversation=conversation)
     under_way = list(rows.values_list("pk", flat=True))
     conversation.delete()
     for response_id in under_way:
@@ -168,28 +140,9 @@ def find(response_id: UUID, *, user: Any) -> Response | None:
     return rows.filter(pk=response_id).first()
 
 
-def resume(response: Response) -> LiveResponse:
-    """The response as something to follow: live where it is being made, else from its row."""
-    live = supervisor.live(response.pk)
-    if live is not None:
-        return live
-    response.refresh_from_db()  # it may have ended between the two looks
-    finished = LiveResponse(response.pk)
-    if response.text:
-        finished.append(response.text)
-    finished.close(
-        stored_outcome(response)
-        or Outcome(
-            Response.Status.INTERRUPTED,
-            FinishReason.ERROR,
-            usage_of(response),
-            "The response is being generated by another process.",
-        )
-    )
-    return finished
-
-
 def _place(question: Question, user: Any) -> history.Place:
+    if question.place is not None:
+        return question.place
     conversation = question.conversation
     if question.history is not None:
         return history.place_of(question.history, user=user, within=conversation)
@@ -198,8 +151,50 @@ def _place(question: Question, user: Any) -> history.Place:
     return history.place_of([], user=user)
 
 
-def _name_before(place: history.Place) -> str:
-    return place.missing[-1].fingerprint if place.missing else place.fingerprint
+def _draft(
+    question: Question,
+    attempt: Attempt,
+    engine: Engine,
+    sampling: Sampling,
+    rendered: Rendered,
+    place: history.Place,
+) -> Response:
+    """The row as it begins, without its prompt."""
+    prompt_ids = list(rendered.token_ids)
+    return Response(
+        user=attempt.user,
+        api_key=attempt.api_key,
+        request_digest=attempt.digest,
+        surface=question.surface,
+        client=dict(question.client),
+        on_disconnect=question.on_disconnect,
+        model=engine.card.name,
+        revision=engine.card.revision,
+        adapter=engine.card.adapter,
+        tools=list(question.tools),
+        seed=sampling.seed,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_tokens=sampling.max_tokens,
+        stop=list(sampling.stop),
+        prompt_tokens=len(prompt_ids),
+        continuation=Continuation(prompt_ids, place.name).as_json(),
+        worker=WORKER,
+    )
+
+
+def _store(response: Response, question: Question, attempt: Attempt, place: history.Place) -> None:
+    """One transaction: all of it is there afterwards, or nothing. Raises KeyTaken, KeyReused."""
+    with transaction.atomic(durable=True):
+        if place.conversation is not None:
+            _hold(place, in_order=question.history is None and question.place is None)
+        prompt = history.store(place, question.turn, user=attempt.user, surface=question.surface)
+        response.prompt = prompt
+        response.created_at = max(timezone.now(), prompt.created_at + timedelta(microseconds=1))
+        response.lease_until = timezone.now() + LEASE
+        response.save(force_insert=True)
+        attempt.remember(response)
 
 
 def _hold(place: history.Place, *, in_order: bool) -> None:
@@ -216,47 +211,28 @@ def _hold(place: history.Place, *, in_order: bool) -> None:
         raise ConversationBusy("This conversation's last prompt is still being answered.")
 
 
-def _store_response(
+def _start(
+    response: Response,
     question: Question,
-    prompt: Prompt,
     engine: Engine,
     sampling: Sampling,
-    *,
-    user: Any,
-    api_key: ApiKey | None,
-    omitted: list[str],
-) -> Response:
-    return Response(
-        prompt=prompt,
-        user=user,
-        api_key=api_key,
-        surface=question.surface,
-        client=dict(question.client),
-        model=engine.card.name,
-        revision=engine.card.revision,
-        adapter=engine.card.adapter,
-        tools=list(question.tools),
-        seed=sampling.seed,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        max_tokens=sampling.max_tokens,
-        stop=list(sampling.stop),
-        omitted=omitted,
-        created_at=prompt.created_at + timedelta(microseconds=1),
-        lease_until=timezone.now() + LEASE,
+    rendered: Rendered,
+    leave: Callable[[], None],
+) -> LiveResponse:
+    """Have a stored response generated."""
+    try:
+        ticket = engine.submit(rendered.token_ids, sampling, tools=question.tools)
+    except ModelHostError as error:
+        settle(response.pk, Response.Status.FAILED, error=str(error))
+        raise
+    live = supervisor.live(response.pk)
+    live.position = lambda: engine.position(ticket)
+    record = Record(
+        live=live,
+        history=Continuation.of(response).history,  # type: ignore[union-attr]
+        said=response.prompt.turns(),
+        stop_on_leave=question.on_disconnect == Response.OnDisconnect.STOP,
+        on_end=leave,
     )
-
-
-def _settle_unstarted(response: Response, sentence: str) -> None:
-    Response.objects.filter(pk=response.pk).update(
-        status=Response.Status.FAILED,
-        finish_reason=FinishReason.ERROR,
-        error=sentence,
-        finished_at=timezone.now(),
-        lease_until=None,
-    )
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
+    supervisor.adopt(record, ticket)
+    return live

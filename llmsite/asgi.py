@@ -16,16 +16,16 @@ django_application = get_asgi_application()
 from channels.routing import ProtocolTypeRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 
+from chat.connections import ConnectionWatch  # noqa: E402
 from chat.model_spec import spec  # noqa: E402
 from chat.supervisor import supervisor  # noqa: E402
 from llmsite.limits import BodyGate  # noqa: E402
+from llmsite.shutdown import Shutdown  # noqa: E402
 from modelhost.host import host  # noqa: E402
 
-
-def shut_down() -> None:
-    """Write what is unwritten, then end the engine: its thread would outlive the process."""
-    supervisor.stop()
-    host.unload()
+shutdown = Shutdown(
+    drain=supervisor.drain, unload=host.unload, seconds=settings.LLMSITE_DRAIN_SECONDS
+)
 
 
 async def no_websocket(scope: Any, receive: Any, send: Any) -> None:
@@ -35,15 +35,18 @@ async def no_websocket(scope: Any, receive: Any, send: Any) -> None:
 
 application = ProtocolTypeRouter(
     {
+        "lifespan": shutdown.lifespan,
         "websocket": no_websocket,
         "http": BodyGate(
-            django_application,
+            ConnectionWatch(django_application),
             limit=settings.LLMSITE_MAX_BODY,
             seconds=settings.LLMSITE_BODY_SECONDS,
         ),
     }
 )
 
-atexit.register(shut_down)
-supervisor.start()
+atexit.register(shutdown.at_exit)
+shutdown.attach_to_twisted()
+host.on_lost = shutdown.lost
+supervisor.start(recover=True)
 host.start(spec(), terminal=sys.stderr.isatty())

@@ -1,37 +1,30 @@
-"""daphne, with a limit on bodies where they arrive.
+"""daphne, with limits where bytes arrive and where they leave.
 
 Twisted takes a whole body, into memory or a file, before daphne calls the application:
-the gate in `limits` is too late to save the disk or to end a slow sender.
+the gate in `limits` is too late to save the disk or to end a slow sender. And it keeps all
+that a client does not read: see `flow`.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import daphne.server
 from daphne.http_protocol import HTTPFactory, WebRequest
 from django.conf import settings
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol
-from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThread
 
 from chat.errors import Failure
+from llmsite.flow import Flow
 from llmsite.limits import too_large, too_slow
-
-LAST_WORDS = 0.5  # seconds for what was settled at the end to reach its readers
-
-logger = logging.getLogger(__name__)
 
 
 class CountedRequest(WebRequest):
     """Refuses a body as soon as it is known to be too large, or comes too slowly.
 
+    flow: whether the client takes its answer.
     What a refused client still sends is dropped until it ends or its time is over: closing at
     once would throw the answer away together with the unread bytes (RFC 9112, section 9.6).
     """
@@ -43,6 +36,10 @@ class CountedRequest(WebRequest):
     _deadline: Any = None
     _refused = False
     _received = 0
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.flow = Flow(lambda: self.transport.abortConnection())
 
     def gotLength(self, length: int | None) -> None:  # noqa: N802
         """The headers are here; `length` is None for a body in chunks."""
@@ -68,9 +65,22 @@ class CountedRequest(WebRequest):
             return None
         return super().process()
 
+    def handle_reply(self, message: dict[str, Any]) -> None:
+        """A message of the application."""
+        if self.producer is None and self.channel is not None and not self.finished:
+            self.registerProducer(self.flow, True)
+        super().handle_reply(message)
+
+    def finish(self) -> None:
+        """The answer is complete."""
+        self.unregisterProducer()
+        self.flow.stopProducing()
+        super().finish()
+
     def connectionLost(self, reason: Any) -> None:  # noqa: N802
         """The client left."""
         self._stop_waiting()
+        self.flow.stopProducing()
         super().connectionLost(reason)
 
     def _too_late(self) -> None:
@@ -108,22 +118,13 @@ class CountingFactory(HTTPFactory):
 
 
 class Server(daphne.server.Server):
-    """The server of `manage.py serve`.
+    """The server of `manage.py serve`: counts what comes, waits for who reads slowly."""
 
-    at_shutdown runs in a thread while connections are still served, so that what it settles
-    reaches the readers: a stream gets its terminal event, a waiting request its answer.
-    """
-
-    def __init__(self, *args: Any, at_shutdown: Callable[[], None], **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._at_shutdown = at_shutdown
-
-    def kill_all_applications(self) -> Deferred[Any]:
-        """Twisted waits for this before it stops; daphne alone would cancel at once."""
-        settled = deferToThread(self._at_shutdown)
-        settled.addErrback(lambda failure: logger.error("%s", failure.getTraceback()))
-        settled.addCallback(lambda _: deferLater(reactor, LAST_WORDS, lambda: None))
-        return settled.addCallback(lambda _: super(Server, self).kill_all_applications())
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        """The application's `send`; daphne's own never waits."""
+        await super().handle_reply(protocol, message)
+        if isinstance(protocol, CountedRequest):
+            await protocol.flow.open()
 
     def listen_success(self, port: IListeningPort) -> None:
         """daphne listens: connections are ours from the first."""

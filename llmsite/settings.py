@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,13 @@ class Environment(environ.Env):
 
     def float(self, var: Any, default: Any = 0.0) -> Any:
         return self._number(var, default, float)
+
+    def seconds(self, var: Any, default: Any = 0.0) -> Any:
+        """A duration, which may be none."""
+        value = self.float(var, default)
+        if not 0 <= value < threading.TIMEOUT_MAX:  # not a number is none of both
+            raise ImproperlyConfigured(f"{var} is {value:g}; seconds are needed, 0 or more.")
+        return value
 
     def _number(self, var: Any, default: Any, kind: Any) -> Any:
         text = os.environ.get(var, "")
@@ -84,7 +92,11 @@ LLMSITE_DTYPE = env.str("LLMSITE_DTYPE", default="auto")
 LLMSITE_QUANTIZE = env.str("LLMSITE_QUANTIZE", default="")
 LLMSITE_CACHE = env.str("LLMSITE_CACHE", default="") or None
 LLMSITE_CACHE_TOKENS = env.int("LLMSITE_CACHE_TOKENS", default=0) or None
+# How much is taken in at once: generations, and the tokens of their prompts; beyond it 429.
 LLMSITE_MAX_REQUESTS = env.int("LLMSITE_MAX_REQUESTS", default=256)
+LLMSITE_MAX_QUEUED_TOKENS = env.int("LLMSITE_MAX_QUEUED_TOKENS", default=500_000)
+LLMSITE_MAX_REQUESTS_PER_CALLER = env.int("LLMSITE_MAX_REQUESTS_PER_CALLER", default=128)
+LLMSITE_MAX_TOKENS_PER_CALLER = env.int("LLMSITE_MAX_TOKENS_PER_CALLER", default=250_000)
 # What is answered when a request does not say.
 LLMSITE_SYSTEM = env.str("LLMSITE_SYSTEM", default="")
 LLMSITE_TEMPERATURE = env.float("LLMSITE_TEMPERATURE", default=0.0)
@@ -94,6 +106,8 @@ LLMSITE_MODEL_ALIASES = env.list("LLMSITE_MODEL_ALIASES", default=[])
 # The largest request body in bytes, and the seconds that a client may take to send it.
 LLMSITE_MAX_BODY = env.int("LLMSITE_MAX_BODY", default=1 << 20)
 LLMSITE_BODY_SECONDS = env.float("LLMSITE_BODY_SECONDS", default=30.0)
+# How long running answers may go on once the process shall end; then they are suspended.
+LLMSITE_DRAIN_SECONDS = env.seconds("LLMSITE_DRAIN_SECONDS", default=10.0)
 
 INSTALLED_APPS = [
     "daphne",
@@ -247,6 +261,7 @@ LOGGING = {
     },
     "root": {"handlers": ["stderr"], "level": "WARNING"},
     "loggers": {
+        "llmsite": {"level": "INFO"},
         "chat": {"level": "INFO"},
         "modelhost": {"level": "INFO"},
         # One line for each refused request is the access log's business.

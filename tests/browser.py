@@ -114,19 +114,23 @@ def watch(context: BrowserContext, problems: list[str]) -> None:
     context.on("request", note_request)
 
 
+UNAVAILABLE = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
 class CuttingProxy:
     """A TCP relay in front of the server that drops its connections on command.
 
     heads: the first bytes of every request, which is where its method, path and headers are.
+    deaf: what the server says is dropped.
     """
 
     def __init__(self, address: str) -> None:
         self._target = (urlsplit(address).hostname, urlsplit(address).port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
+        self._unavailable = False
+        self.deaf = False
         self.heads: list[str] = []
-        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._listen(0)
 
     def cut(self) -> None:
         """Drop every connection of this moment."""
@@ -136,11 +140,30 @@ class CuttingProxy:
         self._open.clear()
 
     def close(self) -> None:
-        """Cut, and listen no more."""
+        """Cut, and listen no more: connections are refused."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
+
+    def reopen(self) -> None:
+        """Listen again, where it did before."""
+        self._listen(urlsplit(self.address).port or 0)
+
+    def fail(self) -> None:
+        """Cut, and answer like a proxy whose server is gone, until `recover`."""
+        self._unavailable = True
+        self.cut()
+
+    def recover(self) -> None:
+        """Relay again."""
+        self._unavailable = False
+        self.cut()
+
+    def _listen(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
 
     def requests(self, path: str) -> list[str]:
         """The heads of the requests whose line names this path."""
@@ -150,19 +173,35 @@ class CuttingProxy:
         with suppress(OSError):  # closed
             while True:
                 near, _ = self._listener.accept()
+                if self._unavailable:
+                    self._open.append(near)
+                    self._refuse(near)
+                    continue
                 far = socket.create_connection(self._target)
                 self._open += [near, far]
-                self._relay(near, far, lambda data: self.heads.append(data.decode("latin-1")))
-                self._relay(far, near, lambda data: None)
+                self._relay(near, far, self._note)
+                self._relay(far, near, lambda data: not self.deaf)
+
+    def _note(self, data: bytes) -> bool:
+        self.heads.append(data.decode("latin-1"))
+        return True
+
+    def _refuse(self, near: socket.socket) -> None:
+        def run() -> None:
+            with near, suppress(OSError):
+                self.heads.append(near.recv(65536).decode("latin-1"))
+                near.sendall(UNAVAILABLE)
+
+        threading.Thread(target=run, daemon=True).start()
 
     def _relay(
-        self, source: socket.socket, sink: socket.socket, seen: Callable[[bytes], Any]
+        self, source: socket.socket, sink: socket.socket, passes: Callable[[bytes], bool]
     ) -> None:
         def run() -> None:
             with source, suppress(OSError):
                 while data := source.recv(65536):
-                    seen(data)
-                    sink.sendall(data)
+                    if passes(data):
+                        sink.sendall(data)
             with suppress(OSError):
                 sink.shutdown(socket.SHUT_RDWR)
 

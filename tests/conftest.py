@@ -53,8 +53,7 @@ def serve() -> Iterator[Callable[[ScriptedEngine], ScriptedEngine]]:
     yield use
     for scripted in made:
         scripted.gate.set()
-    supervisor.stop()
-    host.unload()
+    leave_nothing_running()
 
 
 def serving(scripted: ScriptedEngine) -> Iterator[ScriptedEngine]:
@@ -62,7 +61,13 @@ def serving(scripted: ScriptedEngine) -> Iterator[ScriptedEngine]:
     host.serve_with(scripted)  # type: ignore[arg-type]
     yield scripted
     scripted.gate.set()
+    leave_nothing_running()
+
+
+def leave_nothing_running() -> None:
+    """As before the test: nothing is generated, recovered or drained."""
     supervisor.stop()
+    supervisor.draining = False
     host.unload()
 
 

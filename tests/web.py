@@ -31,11 +31,12 @@ class ServerThread:
         from django.conf import settings
         from django.core.asgi import get_asgi_application
 
+        from chat.connections import ConnectionWatch
         from llmsite.limits import BodyGate
         from llmsite.server import Server
 
         application = BodyGate(
-            get_asgi_application(),
+            ConnectionWatch(get_asgi_application()),
             limit=settings.LLMSITE_MAX_BODY,
             seconds=settings.LLMSITE_BODY_SECONDS,
         )
@@ -50,7 +51,6 @@ class ServerThread:
             application,
             endpoints=["tcp:port=0:interface=127.0.0.1"],
             signal_handlers=False,
-            at_shutdown=lambda: None,
         ).run()
 
 

@@ -5,21 +5,50 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.http import Http404, StreamingHttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 
 from chat import events, responses
-from chat.models import ApiKey, Conversation
+from chat.connections import connection_of
+from chat.idempotency import Attempt, attempt_of
+from chat.live import LiveResponse, Outcome
+from chat.models import ApiKey, Conversation, Response
 from chat.negotiation import wants_events
-from chat.responses import Accepted, Question
+from chat.questions import Accepted, Question
 from chat.streams import sse_response
+from chat.supervisor import supervisor
+
+LAST_EVENT_ID = "Last-Event-ID"
+
+Stream = StreamingHttpResponse | HttpResponse
 
 
 def ask(request: Request, question: Question) -> Accepted:
-    """Accept a question in the name of the caller."""
+    """Accept a question in the name of the caller, who from now on waits for its response."""
+    accepted = responses.ask(question, attempt(request))
+    wait_for(request, accepted.live)
+    return accepted
+
+
+def attempt(request: Request) -> Attempt:
+    """How this request names itself, so that its retry is recognised."""
     api_key = request.auth if isinstance(request.auth, ApiKey) else None
-    return responses.ask(question, user=request.user, api_key=api_key)
+    body = request.data if request.method == "POST" else request.query_params.dict()
+    return attempt_of(request._request, user=request.user, api_key=api_key, body=body)
+
+
+def wait_for(request: Request, live: LiveResponse) -> None:
+    """Note that this client waits for a response, until it leaves."""
+    live.attach()
+    connection_of(request).on_close(lambda: supervisor.left(live))
+
+
+def answer(request: Request, accepted: Accepted) -> Outcome:
+    """The outcome, waited for as long as the client does."""
+    connection = connection_of(request)
+    return responses.answer(accepted, gone=lambda: connection.closed)
 
 
 def own_conversation(request: Request, conversation_id: UUID | None) -> Conversation | None:
@@ -32,16 +61,64 @@ def own_conversation(request: Request, conversation_id: UUID | None) -> Conversa
     return row
 
 
+def own_response(request: Request, response_id: UUID) -> Response:
+    """The caller's response with this id. Raises Http404 for anybody else's."""
+    row = responses.find(response_id, user=request.user)
+    if row is None:
+        raise Http404
+    return row
+
+
 def deliver(
     request: Request, accepted: Accepted, *, stream: bool, status: int = 200
 ) -> APIResponse | StreamingHttpResponse:
     """The answer as the caller wants it: streamed, as one event, or as JSON."""
     if stream:
-        return sse_response(events.stream(accepted.live))
+        return sse_response(events.stream(accepted.live, omitted=accepted.omitted))
     if wants_events(request):
-        return sse_response(events.whole(accepted.live))
-    responses.answer(accepted)
-    return APIResponse(events.message(accepted), status=status)
+        return sse_response(events.whole(accepted.live, omitted=accepted.omitted))
+    outcome = answer(request, accepted)
+    return APIResponse(events.message(accepted, outcome), status=status)
+
+
+def attach(request: Request, response: Response, after: int) -> Stream:
+    """A response from this cursor on; 204 when there is nothing more and never will be.
+
+    Who comes for the first time hears how it ended, also when it ended without a text.
+    """
+    returning = after > 0 or LAST_EVENT_ID in request.headers
+    if returning and events.is_at_end(response, after):
+        return HttpResponse(status=204)  # tells EventSource to stay away
+    live = responses.follow(response)
+    wait_for(request, live)
+    return sse_response(events.stream(live, after, omitted=response.omitted))
+
+
+def resumed(request: Request) -> Stream | None:
+    """The rest of the response that `Last-Event-ID` names; None without the header.
+
+    EventSource and its like reconnect by themselves: that must never start the work again.
+    """
+    if LAST_EVENT_ID not in request.headers:
+        return None
+    parsed = events.parse_cursor(request.headers[LAST_EVENT_ID])
+    if parsed is None:
+        raise Http404
+    response_id, after = parsed
+    return attach(request, own_response(request, response_id), after)
+
+
+def cursor_for(request: Request, response_id: UUID, after: int) -> int:
+    """Where a follower of this response is: `Last-Event-ID`, else what its query says.
+
+    Raises ValidationError for the id of another response.
+    """
+    if LAST_EVENT_ID not in request.headers:
+        return after
+    parsed = events.parse_cursor(request.headers[LAST_EVENT_ID])
+    if parsed is None or parsed[0] != response_id:
+        raise ValidationError({LAST_EVENT_ID: ["This is no event of this response."]})
+    return parsed[1]
 
 
 def validated(serializer_class: type[Any], data: Any) -> Any:

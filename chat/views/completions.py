@@ -13,12 +13,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
-from chat import openai, responses
+from chat import openai
 from chat.completion_requests import CompletionSerializer, LegacyCompletionSerializer
 from chat.errors import ModelNotFound
-from chat.responses import Question
+from chat.questions import Question
 from chat.streams import sse_response
-from chat.views.asking import ask, own_conversation, validated
+from chat.views.asking import answer, ask, own_conversation, validated
 from modelhost.host import host
 from modelhost.types import ModelCard, Role
 
@@ -56,10 +56,8 @@ class ChatCompletions(APIView):
                 include_usage=options.get("include_usage", False),
             )
             return sse_response(chunks, ping=openai.PING)
-        outcome = responses.answer(accepted)
-        return APIResponse(
-            openai.completion(accepted.live, outcome, model=card.name, created=created)
-        )
+        outcome = answer(request, accepted)
+        return APIResponse(openai.completion(accepted, outcome, model=card.name, created=created))
 
 
 class Models(APIView):
@@ -101,6 +99,7 @@ def _question(body: Any) -> Question:
         client=data["client"],
         role=Role(last.role),
         tools=data.get("tools") or (),
+        on_disconnect=data["on_disconnect"],
     )
 
 
@@ -112,4 +111,5 @@ def _legacy_question(request: Request, body: Any) -> Question:
         conversation=own_conversation(request, data.get("conversation")),
         history=data.get("history"),
         wishes=body.wishes(),
+        on_disconnect=data["on_disconnect"],
     )

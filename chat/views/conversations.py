@@ -1,4 +1,4 @@
-"""REST over the rows: conversations, the prompts inside them, single responses."""
+"""REST over the rows: conversations and the prompts inside them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from uuid import UUID
 from django.http import StreamingHttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics, mixins
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 
 from chat import responses
+from chat.errors import ConversationBusy
 from chat.filters import refuse_unknown
+from chat.history import Place, place_behind
 from chat.models import Conversation, Prompt, Response
 from chat.pagination import NewestFirst
+from chat.questions import Question
 from chat.representations import (
     AnswerSerializer,
     ConversationRowSerializer,
+    ConversationTreeSerializer,
     PromptRowSerializer,
-    ResponseSerializer,
 )
-from chat.requests import ConversationSerializer, PromptSerializer
-from chat.responses import Question
+from chat.requests import BranchSerializer, ConversationSerializer
 from chat.views.asking import ask, deliver, own_conversation, validated
 
 
@@ -58,12 +61,13 @@ class Conversations(mixins.ListModelMixin, OwnConversations):
         return APIResponse(ConversationRowSerializer(row).data, status=201)
 
 
-class ConversationDetail(mixins.RetrieveModelMixin, OwnConversations):
+class ConversationDetail(OwnConversations):
     """Read, change and delete one."""
 
+    @extend_schema(responses=ConversationTreeSerializer)
     def get(self, request: Request, pk: UUID) -> APIResponse:
-        """One conversation."""
-        return self.retrieve(request)
+        """One conversation with its tree and its current path."""
+        return APIResponse(ConversationTreeSerializer(self.get_object()).data)
 
     @extend_schema(request=ConversationSerializer, responses=ConversationRowSerializer)
     def patch(self, request: Request, pk: UUID) -> APIResponse:
@@ -97,30 +101,38 @@ class Prompts(generics.GenericAPIView[Prompt]):
         page = self.paginate_queryset(rows)
         return self.get_paginated_response(PromptRowSerializer(page, many=True).data)
 
-    @extend_schema(request=PromptSerializer, responses={201: AnswerSerializer})
+    @extend_schema(request=BranchSerializer, responses={201: AnswerSerializer})
     def post(self, request: Request, pk: UUID) -> APIResponse | StreamingHttpResponse:
-        """Ask inside the conversation: the server knows its history."""
-        conversation = own_conversation(request, pk)
-        body = validated(PromptSerializer, request.data)
+        """Ask inside the conversation: the server knows its history.
+
+        With `follows` the prompt becomes a sibling of what follows that response already.
+        """
+        body = validated(BranchSerializer, request.data)
         data = body.validated_data
+        conversation: Any = own_conversation(request, pk)
+        place = place_in(conversation, data["follows"]) if "follows" in data else None
         question = Question(
             content=data["prompt"],
             surface="conversation",
             conversation=conversation,
+            place=place,
             wishes=body.wishes(),
+            on_disconnect=data["on_disconnect"],
         )
         return deliver(request, ask(request, question), stream=data["stream"], status=201)
 
 
-class ResponseDetail(generics.RetrieveAPIView[Response]):
-    """One response with all its figures."""
+def place_in(conversation: Conversation, follows: UUID | None) -> Place:
+    """Behind this response of the conversation; None is its beginning.
 
-    serializer_class = ResponseSerializer
-    queryset = Response.objects.none()
-
-    def get_queryset(self) -> Any:
-        """Own rows only."""
-        if getattr(self, "swagger_fake_view", False):
-            return self.queryset
-        rows = Response.objects.for_user(self.request.user)
-        return rows.select_related("prompt", "api_key")
+    Raises ValidationError when there is none such, ConversationBusy while it is unfinished.
+    """
+    if follows is None:
+        return place_behind(None, conversation)
+    rows = Response.objects.select_related("prompt")
+    row = rows.filter(pk=follows, prompt__conversation=conversation).first()
+    if row is None or row.status == Response.Status.FAILED:
+        raise ValidationError({"follows": ["This is no answer in this conversation."]})
+    if row.active:
+        raise ConversationBusy("The response to follow is still being generated.")
+    return place_behind(row, conversation)

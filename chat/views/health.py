@@ -9,7 +9,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
-from modelhost.errors import ModelHostError
+from chat.errors import ServerStopping
+from chat.supervisor import supervisor
+from modelhost.errors import ModelHostError, NotReady
 from modelhost.host import HostState, host
 
 
@@ -35,6 +37,8 @@ class Readyz(APIView):
     def get(self, request: Request) -> APIResponse:
         """200 when ready; else 503 with the state, the load's progress or its error."""
         try:
+            if supervisor.draining:
+                raise NotReady(str(ServerStopping()))
             card = host.engine().card
         except ModelHostError as error:
             return APIResponse(_waiting(str(error)), status=503, headers={"Retry-After": "5"})
@@ -43,7 +47,7 @@ class Readyz(APIView):
 
 def _waiting(reason: str) -> dict[str, Any]:
     progress = host.progress
-    # A model that is loaded and does not answer: its engine died, and may come back.
+    # A model that is loaded and does not answer: its engine died, or the process is ending.
     state = "stopped" if host.state is HostState.READY else host.state
     return {
         "status": state,

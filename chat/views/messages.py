@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.http import Http404, HttpResponse, StreamingHttpResponse
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import generics
 from rest_framework.exceptions import PermissionDenied
@@ -13,16 +12,16 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
-from chat import events, responses
+from chat import events
 from chat.filters import ResponseFilter, refuse_unknown
 from chat.models import ApiKey, Response
 from chat.negotiation import wants_events
 from chat.pagination import NewestFirst
+from chat.questions import Question
 from chat.representations import AnswerSerializer, LoggedMessageSerializer
 from chat.requests import MessageSerializer, SendMessageSerializer
-from chat.responses import Question
 from chat.streams import sse_response
-from chat.views.asking import ask, deliver, own_conversation, validated
+from chat.views.asking import Stream, ask, deliver, own_conversation, resumed, validated
 
 EVENTS = OpenApiResponse(description="text/event-stream: pieces of text, then `done` or `error`")
 
@@ -31,8 +30,13 @@ class NewMessage(APIView):
     """Ask, and be answered in JSON or as a stream."""
 
     @extend_schema(request=MessageSerializer, responses={200: AnswerSerializer})
-    def post(self, request: Request) -> APIResponse | StreamingHttpResponse:
-        """Start a response to `prompt`, after `history` or inside `conversation`."""
+    def post(self, request: Request) -> APIResponse | Stream:
+        """Start a response to `prompt`, after `history` or inside `conversation`.
+
+        With `Last-Event-ID` go on with one instead.
+        """
+        if (stream := resumed(request)) is not None:
+            return stream
         body = validated(MessageSerializer, request.data)
         data = body.validated_data
         question = Question(
@@ -41,6 +45,7 @@ class NewMessage(APIView):
             conversation=own_conversation(request, data.get("conversation")),
             history=data.get("history"),
             wishes=body.wishes(),
+            on_disconnect=data["on_disconnect"],
         )
         return deliver(request, ask(request, question), stream=data["stream"])
 
@@ -68,11 +73,11 @@ class SendMessage(APIView):
     http_method_names = ["get", "options"]  # a HEAD would start work and throw it away
 
     @extend_schema(parameters=[SendMessageSerializer], responses={200: EVENTS, 204: None})
-    def get(self, request: Request) -> StreamingHttpResponse | HttpResponse:
+    def get(self, request: Request) -> Stream:
         """Start a response to `prompt`; with `Last-Event-ID` go on with one instead."""
         refuse_foreign_pages(request)
-        if (cursor := request.headers.get("Last-Event-ID")) is not None:
-            return self._resume(request, cursor)
+        if (stream := resumed(request)) is not None:
+            return stream
         query = validated(SendMessageSerializer, request.query_params.dict())
         data = query.validated_data
         question = Question(
@@ -80,18 +85,10 @@ class SendMessage(APIView):
             surface="sendMessage",
             conversation=own_conversation(request, data.get("conversation")),
             wishes=query.wishes(),
+            on_disconnect=data["on_disconnect"],
         )
-        return sse_response(events.stream(ask(request, question).live))
-
-    def _resume(self, request: Request, cursor: str) -> StreamingHttpResponse | HttpResponse:
-        # EventSource reconnects by itself: that must never start the work again.
-        parsed = events.parse_cursor(cursor)
-        response = parsed and responses.find(parsed[0], user=request.user)
-        if not parsed or not response:
-            raise Http404
-        if events.is_at_end(response, parsed[1]):
-            return HttpResponse(status=204)  # tells EventSource to stay away
-        return sse_response(events.stream(responses.resume(response), parsed[1]))
+        accepted = ask(request, question)
+        return sse_response(events.stream(accepted.live, omitted=accepted.omitted))
 
 
 def refuse_foreign_pages(request: Request) -> None:

@@ -1,4 +1,4 @@
-"""The chat page: a small front end over `/sendMessage`, to try the service and to copy from."""
+"""The chat page: a small front end over the API, to try the service and to copy from."""
 
 from __future__ import annotations
 

@@ -31,6 +31,9 @@ REQUESTS = {
         ("POST", "/api/conversations/{conversation}/prompts/", {"prompt": "a"}),
     ],
     "response": [("GET", "/api/responses/{response}/", None)],
+    "events": [("GET", "/api/responses/{response}/events", None)],
+    "stop": [("POST", "/api/responses/{response}/stop", None)],
+    "regenerate": [("POST", "/api/prompts/{prompt}/responses/", {})],
 }
 # Ways to name somebody's row besides the path.
 BY_FIELD = [
@@ -76,7 +79,11 @@ def row(other) -> Response:
 def send(client, request, row: Response):
     """One request, its placeholders filled with the ids of this row."""
     method, path, body = request
-    ids = {"conversation": str(row.prompt.conversation_id), "response": str(row.pk)}
+    ids = {
+        "conversation": str(row.prompt.conversation_id),
+        "prompt": str(row.prompt_id),
+        "response": str(row.pk),
+    }
     if body and "conversation" in body:
         body = {**body, "conversation": ids["conversation"]}
     return client.request(method, path.format(**ids), json=body)

@@ -26,7 +26,7 @@ def test_a_conversation_is_made_read_renamed_and_deleted(api, engine):
     own = f"{URL}{row.pk}/"
     assert api.get(own).json()["title"] == "Mine"
     assert api.patch(own, json={"title": "Ours"}).json()["title"] == "Ours"
-    assert api.get(own).json() == made.json() | {"title": "Ours"}
+    assert api.get(own).json() == made.json() | {"title": "Ours", "tree": [], "path": []}
 
     deleted = api.delete(own)
     assert (deleted.status_code, deleted.content) == (204, b"")
@@ -213,6 +213,7 @@ def test_a_response_is_shown_with_all_its_figures(api, key, engine):
         "surface": "message",
         "api_key": ApiKey.objects.get().name,
         "client": {},
+        "on_disconnect": "finish",
     }
 
 

@@ -29,6 +29,9 @@ METHODS = {
     f"/api/conversations/{SOME}/": {"GET", "PATCH", "DELETE"},
     f"/api/conversations/{SOME}/prompts/": {"GET", "POST"},
     f"/api/responses/{SOME}/": {"GET"},
+    f"/api/responses/{SOME}/events": {"GET"},
+    f"/api/responses/{SOME}/stop": {"POST"},
+    f"/api/prompts/{SOME}/responses/": {"POST"},
     "/healthz": {"GET"},
     "/readyz": {"GET"},
 }

@@ -8,7 +8,7 @@ import uuid
 
 import pytest
 
-from chat.live import Delta, LiveResponse, Outcome
+from chat.live import Delta, LiveResponse, Outcome, stored_outcome
 from chat.models import Response
 from modelhost.types import Usage
 
@@ -111,3 +111,102 @@ def test_nothing_is_added_after_the_end():
     live = finished()
     live.append("more")
     assert live.text == TEXT
+
+
+def test_a_longer_version_of_the_text_adds_what_is_new():
+    live = LiveResponse(uuid.uuid4())
+    for text in ("", "Hel", "Hel", "H", "Hello"):
+        live.catch_up(text)
+
+    assert (live.text, live.cursor) == ("Hello", 5)
+    assert [delta.text for delta in live._deltas] == ["Hel", "lo"]
+
+
+async def test_a_suspended_response_ends_for_its_readers_without_an_outcome():
+    live = LiveResponse(uuid.uuid4())
+    live.append("Hel")
+    follower = asyncio.ensure_future(read(live, 1))
+    await asyncio.sleep(0)
+    live.suspend()
+
+    assert await follower == [Delta("el", 3)]
+    assert live.ended
+    assert live.wait(0)
+    live.append("lo")
+    live.close(DONE)
+    assert (live.text, live.outcome) == ("Hel", None)
+
+
+def test_there_is_one_outcome():
+    live = finished()
+    live.close(Outcome(Response.Status.FAILED, "error", Usage(0, 0), "Late."))
+
+    assert live.outcome is DONE
+
+
+def test_the_last_of_those_who_wait_is_known():
+    live = LiveResponse(uuid.uuid4())
+    for _ in range(3):
+        live.attach()
+
+    assert live.attached == 3
+    assert [live.detach() for _ in range(3)] == [False, False, True]
+
+
+async def test_whoever_waits_hears_of_each_place_once():
+    live = LiveResponse(uuid.uuid4())
+    places = [2, 2, 1, 1, 1, 0]
+
+    def position() -> int:
+        if len(places) == 1:
+            live.append("a")
+        return places.pop(0)
+
+    live.position = position
+    assert [place async for place in live.queue(every=0.001)] == [2, 1, 0]
+    assert live.readers == 0
+
+
+@pytest.mark.parametrize("end", [lambda live: live.append("a"), LiveResponse.suspend])
+async def test_the_first_piece_or_the_end_ends_the_queue(end):
+    live = LiveResponse(uuid.uuid4())
+    live.position = lambda: 3
+    queue = live.queue(every=60)
+    assert await anext(queue) == 3
+    following = asyncio.ensure_future(anext(queue, None))
+    await asyncio.sleep(0)
+    end(live)
+
+    assert await following is None
+
+
+async def test_who_is_served_at_once_hears_of_no_queue():
+    live = LiveResponse(uuid.uuid4())
+    live.append("a")
+
+    assert [place async for place in live.queue()] == []
+
+
+def row(status: str, **columns: object) -> Response:
+    """A row that is not in the database."""
+    return Response(status=status, **columns)
+
+
+@pytest.mark.parametrize("status", ["queued", "streaming"])
+def test_a_row_under_way_has_no_outcome(status):
+    assert stored_outcome(row(status)) is None
+
+
+def test_a_rows_outcome_is_what_it_says():
+    calls = [{"name": "weather", "arguments": {"city": "Basel"}}]
+    outcome = stored_outcome(
+        row("done", finish_reason="tool_calls", prompt_tokens=3, tool_calls=calls)
+    )
+
+    assert outcome is not None
+    assert (outcome.status, outcome.finish_reason) == ("done", "tool_calls")
+    assert outcome.usage == Usage(3, 0)
+    assert outcome.tool_calls[0].arguments == {"city": "Basel"}
+    assert not outcome.failed
+    assert stored_outcome(row("done")).finish_reason == "stop"
+    assert stored_outcome(row("interrupted")).failed

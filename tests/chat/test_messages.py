@@ -20,6 +20,13 @@ def test_an_answer_comes_with_its_history_and_is_stored(api, engine):
         {"role": "assistant", "content": "Hello, world"},
     ]
     assert answer["status"] == 200
+    prompt_tokens = len("user: Say it\n")
+    assert answer["usage"] == {
+        "prompt_tokens": prompt_tokens,
+        "completion_tokens": 13,
+        "total_tokens": prompt_tokens + 13,
+    }
+    assert answer["omitted"] == []
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", answer["time"])
     row = Response.objects.get(pk=answer["message_id"])
     assert (row.text, row.status) == ("Hello, world", Response.Status.DONE)
@@ -49,6 +56,7 @@ def test_a_stream_carries_one_event_for_each_piece_and_then_done(api, engine):
             "completion_tokens": 13,
             "total_tokens": prompt_tokens + 13,
         },
+        "omitted": [],
     }
 
 

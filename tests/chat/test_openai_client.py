@@ -5,7 +5,7 @@ from __future__ import annotations
 import openai
 import pytest
 
-from chat.models import ApiKey, Conversation, Response
+from chat.models import ApiKey, Conversation, Prompt, Response
 from modelhost.host import host
 from tests.fakes import ScriptedEngine
 
@@ -60,14 +60,19 @@ async def test_the_asynchronous_client(server, key, engine):
     assert answer.choices[0].message.content == "".join(texts) == "Hello, world"
 
 
-def test_a_conversation_of_the_clients_own_messages_is_stored_once(client, engine):
-    messages: list = list(HELLO)
-    for _ in range(3):
+def test_thirty_turns_of_the_clients_own_messages_are_one_conversation(client, engine):
+    messages: list = []
+    for turn in range(30):
+        messages.append({"role": "user", "content": f"Turn {turn}"})
         answer = client.chat.completions.create(model="demo", messages=messages)
-        messages += [answer.choices[0].message, {"role": "user", "content": "And?"}]
+        messages.append(answer.choices[0].message)
 
     assert Conversation.objects.count() == 1
-    assert Response.objects.count() == 3
+    assert Response.objects.count() == 30
+    prompts = list(Prompt.objects.order_by("created_at").prefetch_related("responses"))
+    assert [row.content for row in prompts] == [f"Turn {turn}" for turn in range(30)]
+    answers = [row.responses.get().pk for row in prompts]
+    assert [row.follows_id for row in prompts] == [None, *answers[:-1]]
 
 
 def test_models(client, engine):

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection
+from django.utils import timezone
 
 from chat.live import LiveResponse
 from chat.models import Conversation, Prompt, Response
-from chat.recorder import Record, commit
+from chat.recorder import WORKER, Record, commit
 from modelhost.types import Finish, FinishReason, Piece, Role, Turn, Usage
 
 
@@ -19,7 +20,7 @@ def record_of(user, text: str = "") -> Record:
     """A record whose row exists, with some text that is not in the row yet."""
     conversation = Conversation.objects.create(user=user)
     prompt = Prompt.objects.create(conversation=conversation, content="a")
-    row = Response.objects.create(prompt=prompt, user=user)
+    row = Response.objects.create(prompt=prompt, user=user, worker=WORKER)
     record = Record(live=LiveResponse(row.pk), history="", said=[Turn(Role.USER, "a")])
     if text:
         record.take(Piece(text, tuple(map(ord, text))))
@@ -71,32 +72,65 @@ def test_an_end_is_written_with_everything_that_belongs_to_it(user):
     )
     assert (row.prompt_tokens, row.completion_tokens) == (3, 2)
     assert row.finished_at == record.finished_at
-    assert row.lease_until is None
+    assert (row.lease_until, row.worker, row.continuation) == (None, "", None)
     assert len(row.fingerprint) == 64
     assert record.stored == record.outcome
 
 
 @pytest.mark.parametrize(
-    ("reason", "interrupted", "status"),
+    ("reason", "suspended", "status"),
     [
         (FinishReason.STOP, False, "done"),
         (FinishReason.LENGTH, False, "done"),
         (FinishReason.TOOL_CALLS, False, "done"),
         (FinishReason.CANCELLED, False, "stopped"),
-        (FinishReason.CANCELLED, True, "interrupted"),
         (FinishReason.STOP, True, "done"),
         (FinishReason.ERROR, False, "failed"),
     ],
 )
-def test_every_finish_has_its_status(user, reason, interrupted, status):
+def test_every_finish_has_its_status(user, reason, suspended, status):
     record = record_of(user)
-    record.interrupted = interrupted
+    record.suspended = suspended
     record.settle(Finish(reason, Usage(1, 1), "why" if reason is FinishReason.ERROR else ""))
     commit([record])
 
     row = row_of(record)
     assert row.status == status
-    assert bool(row.error) == (status in ("failed", "interrupted"))
+    assert bool(row.error) == (status == "failed")
+
+
+@pytest.mark.parametrize(("text", "status"), [("", "queued"), ("Hel", "streaming")])
+def test_what_the_end_of_the_process_cut_is_left_open_for_the_next_one(user, text, status):
+    record = record_of(user, text)
+    record.suspended = True
+    record.settle(Finish(FinishReason.CANCELLED, Usage(1, 1)))
+    commit([record])
+
+    row = row_of(record)
+    assert (row.status, row.text, row.token_ids) == (status, text, [*map(ord, text)])
+    assert (row.worker, row.finish_reason, row.finished_at) == ("", "", None)
+    assert row.lease_until <= timezone.now()
+    assert record.outcome is record.stored is None
+
+
+def test_what_somebody_stopped_is_stopped_though_the_process_ends_too(user):
+    record = record_of(user, "Hel")
+    record.stopped = record.suspended = True
+    record.settle(Finish(FinishReason.CANCELLED, Usage(1, 3)))
+    commit([record])
+
+    assert (row_of(record).status, row_of(record).text) == ("stopped", "Hel")
+    assert record.stored == record.outcome
+
+
+@pytest.mark.parametrize("worker", ["", "another-host:1"])
+def test_a_row_that_another_process_carries_is_not_written(user, worker):
+    record = record_of(user, "text")
+    Response.objects.update(worker=worker)
+    commit([record])
+
+    assert record.lost
+    assert row_of(record).text == ""
 
 
 @pytest.mark.parametrize("error", [OperationalError("locked"), InterfaceError("closed")])

@@ -12,21 +12,12 @@ from django.utils import timezone
 
 from chat import recorder, responses
 from chat import supervisor as module
-from chat.models import Conversation, Prompt, Response
-from chat.responses import Question
+from chat.models import Response
 from chat.supervisor import supervisor
+from modelhost.errors import Busy
+from tests.chat.rows import ask, row_of
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually
-
-
-def ask(user, text: str = "a") -> responses.Accepted:
-    """A prompt under way."""
-    return responses.ask(Question(content=text, surface="test"), user=user)
-
-
-def row_of(accepted: responses.Accepted) -> Response:
-    """Its row as the database has it."""
-    return Response.objects.get(pk=accepted.response_id)
 
 
 @pytest.fixture
@@ -149,80 +140,13 @@ def test_an_error_that_nobody_foresaw_stops_no_answer(user, engine, trouble):
     assert row_of(accepted).status == "done"
 
 
-def test_stopping_interrupts_what_runs_and_says_so(user, serve):
-    gate = Turnstile()
-    serve(ScriptedEngine("Hello", ", ", "world", gate=gate))
-    accepted = ask(user)
-    gate.admit()
-    eventually(lambda: accepted.live.text)
-    supervisor.stop()
-
-    row = row_of(accepted)
-    assert (row.status, row.text) == ("interrupted", "Hello")
-    assert (
-        row.error
-        == accepted.live.outcome.error
-        == ("The server stopped while it worked on this response.")
-    )
-    assert supervisor.active == 0
-    with pytest.raises(responses.GenerationFailed, match="The server stopped"):
-        responses.answer(accepted)
-
-
-def test_after_a_stop_it_can_begin_again(user, serve, gate):
-    serve(ScriptedEngine(gate=gate))
-    first = ask(user)
-    supervisor.stop()
-    supervisor.stop()
-    gate.set()
-    second = ask(user)
-
-    assert second.live.wait(10)
-    assert (row_of(first).status, row_of(second).status) == ("interrupted", "done")
-
-
-def test_an_interrupted_answer_can_be_followed_by_the_next_prompt(user, serve, gate):
-    serve(ScriptedEngine(gate=gate))
-    first = ask(user)
-    supervisor.stop()
-    gate.set()
-    conversation = first.prompt.conversation
-    question = Question(content="b", surface="test", conversation=conversation)
-    second = responses.ask(question, user=user)
-
-    assert second.live.wait(10)
-    assert second.prompt.follows == row_of(first)
-
-
-def abandoned(user, *, lease: timedelta) -> Response:
-    """A row that some process left behind."""
-    conversation = Conversation.objects.create(user=user)
-    prompt = Prompt.objects.create(conversation=conversation, content="a")
-    until = timezone.now() + lease
-    return Response.objects.create(
-        prompt=prompt, user=user, status="streaming", text="Hel", lease_until=until
-    )
-
-
-def test_rows_that_a_dead_process_left_behind_become_interrupted(user, engine):
-    dead = abandoned(user, lease=timedelta(seconds=-1))
-    alive = abandoned(user, lease=timedelta(minutes=1))
-    supervisor.start()
-
-    row = eventually(lambda: Response.objects.filter(pk=dead.pk, status="interrupted").first())
-    assert (row.text, row.finish_reason) == ("Hel", "error")
-    assert "stopped" in row.error
-    assert row.finished_at is not None
-    alive.refresh_from_db()
-    assert alive.status == "streaming"
-
-
 def test_a_silent_generation_keeps_its_lease(user, serve, gate, monkeypatch):
     monkeypatch.setattr(recorder, "LEASE", timedelta(seconds=0.3))
     monkeypatch.setattr(module, "LEASE", timedelta(seconds=0.3))
     monkeypatch.setattr(module, "COMMIT_EVERY", 0.01)
-    monkeypatch.setattr(module, "REAP_EVERY", 0.01)
+    monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
     serve(ScriptedEngine(gate=gate))
+    supervisor.start(recover=True)
     accepted = ask(user)
     leases: set = set()
 
@@ -231,7 +155,7 @@ def test_a_silent_generation_keeps_its_lease(user, serve, gate, monkeypatch):
         return len(leases) > 5
 
     eventually(renewed)
-    assert row_of(accepted).status == "streaming"
+    assert row_of(accepted).status == "queued"
     gate.set()
     assert accepted.live.wait(10)
     assert row_of(accepted).status == "done"
@@ -241,7 +165,6 @@ def test_an_answer_settled_elsewhere_ends_as_its_row_says(user, serve):
     gate = Turnstile()
     engine = serve(ScriptedEngine("Hel", "lo", gate=gate))
     accepted = ask(user)
-    eventually(lambda: row_of(accepted).status == "streaming")
     Response.objects.update(status="interrupted", finish_reason="error", error="Elsewhere.")
     gate.admit()
 
@@ -262,18 +185,21 @@ def test_an_answer_is_followed_from_any_loop(user, engine):
 def test_a_finished_answer_is_read_from_its_row(user, engine):
     accepted = ask(user)
     assert accepted.live.wait(10)
-    again = responses.resume(responses.find(accepted.response_id, user=user))
+    supervisor._lives.clear()  # as in another process
+    again = responses.follow(row_of(accepted))
 
     assert again is not accepted.live
     assert (again.text, again.outcome) == ("Hello, world", accepted.live.outcome)
 
 
-def test_an_answer_that_another_process_makes_is_said_to_be_so(user, engine):
-    row = abandoned(user, lease=timedelta(minutes=1))
-    live = responses.resume(row)
+def test_all_who_hold_a_response_hold_the_same(user, serve, gate):
+    serve(ScriptedEngine(gate=gate))
+    accepted = ask(user)
 
-    assert live.text == "Hel"
-    assert "another process" in live.outcome.error
+    assert responses.follow(row_of(accepted)) is accepted.live
+    gate.set()
+    assert accepted.live.wait(10)
+    assert responses.follow(row_of(accepted)) is accepted.live
 
 
 def test_an_engine_that_refuses_at_the_last_moment_leaves_a_failed_row(user, serve):
@@ -283,23 +209,26 @@ def test_an_engine_that_refuses_at_the_last_moment_leaves_a_failed_row(user, ser
             return super().submit(*args, **options)
 
     serve(Sudden())
-    with pytest.raises(responses.ModelHostError):
+    with pytest.raises(Busy):
         ask(user)
 
     row = Response.objects.get()
     assert (row.status, row.error, row.lease_until) == ("failed", "Full.", None)
 
 
-def test_our_own_responses_are_not_reaped_when_their_lease_could_not_be_renewed(user, serve, gate):
-    serve(ScriptedEngine(gate=gate))
-    accepted = responses.ask(Question(content="Hi", surface="test"), user=user)
+def test_our_own_responses_are_not_claimed_when_their_lease_could_not_be_renewed(user, serve, gate):
+    engine = serve(ScriptedEngine(gate=gate))
+    supervisor.start(recover=True)
+    accepted = ask(user)
+    first = row_of(accepted).lease_until
+    eventually(lambda: row_of(accepted).lease_until != first)
     late = timezone.now() - timedelta(seconds=1)  # as after a long lock of the database
     Response.objects.filter(pk=accepted.response_id).update(lease_until=late)
 
-    supervisor._reap()
+    supervisor._look()
 
-    row = Response.objects.get(pk=accepted.response_id)
-    assert row.active
+    assert row_of(accepted).attempts == 0
+    assert len(engine.prompts) == 1
     gate.set()
     assert accepted.live.wait(10)
     assert accepted.live.text == "Hello, world"
@@ -309,14 +238,14 @@ def test_a_prompt_is_not_accepted_inside_somebody_elses_transaction(user, serve)
     engine = serve(ScriptedEngine())
 
     with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
-        responses.ask(Question(content="Hi", surface="test"), user=user)
+        ask(user)
 
     assert engine.prompts == []
 
 
 def test_a_request_that_waits_for_its_answer_holds_no_connection(user, serve):
     serve(ScriptedEngine())
-    accepted = responses.ask(Question(content="Hi", surface="test"), user=user)
+    accepted = ask(user)
     assert connections["default"].connection is not None
 
     responses.answer(accepted)

@@ -24,6 +24,21 @@ def test_what_is_no_number_is_named(monkeypatch, kind):
         getattr(Environment(), kind)("LLMSITE_MAX_BODY")
 
 
+@pytest.mark.parametrize("text", ["-1", "inf", "nan", "1e12"])
+def test_what_is_no_duration_is_named(monkeypatch, text):
+    monkeypatch.setenv("LLMSITE_DRAIN_SECONDS", text)
+
+    with pytest.raises(ImproperlyConfigured, match="LLMSITE_DRAIN_SECONDS is"):
+        Environment().seconds("LLMSITE_DRAIN_SECONDS")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("", 10.0), ("0", 0.0), ("2.5", 2.5)])
+def test_a_duration_may_be_none(monkeypatch, text, seconds):
+    monkeypatch.setenv("LLMSITE_DRAIN_SECONDS", text)
+
+    assert Environment().seconds("LLMSITE_DRAIN_SECONDS", default=10.0) == seconds
+
+
 def test_the_secret_key_is_made_once_and_private(tmp_path):
     file = tmp_path / "secret_key"
 

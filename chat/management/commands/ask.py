@@ -11,10 +11,11 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 
 from chat import responses
+from chat.idempotency import Attempt
 from chat.live import LiveResponse
 from chat.model_spec import spec
 from chat.parsers import unstorable
-from chat.responses import Question, Wishes
+from chat.questions import Question, Wishes
 from chat.supervisor import supervisor
 from modelhost.errors import ModelHostError
 from modelhost.host import host
@@ -54,7 +55,7 @@ class Command(BaseCommand):
         host.start(spec(), terminal=sys.stderr.isatty())
         try:
             host.wait()
-            accepted = responses.ask(question, user=user)
+            accepted = responses.ask(question, Attempt(user))
             asyncio.run(self._print(accepted.live))
         except ModelHostError as error:
             raise CommandError(str(error)) from error

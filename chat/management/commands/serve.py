@@ -43,12 +43,9 @@ class Command(BaseCommand):
         connections.close_all()
         # Importing the application starts to load the model.
         application = import_string("llmsite.asgi.application")
-        shut_down = import_string("llmsite.asgi.shut_down")
         server = import_string("llmsite.server.Server")
         endpoint = f"tcp:port={port}:interface={host.replace(':', chr(92) + ':')}"
-        server(
-            application, endpoints=[endpoint], server_name="llmsite", at_shutdown=shut_down
-        ).run()
+        server(application, endpoints=[endpoint], server_name="llmsite").run()
         # Everything is written and the engine has ended. What is left are threads of requests
         # whose loop has stopped: waiting for them would take for ever, and collecting their
         # coroutines has crashed the interpreter.

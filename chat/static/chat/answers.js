@@ -1,187 +1,116 @@
-/* How an answer reaches the page: asked for once, followed to its end whatever the
- * connection does. Nothing here knows about the page; pieces go to `onPiece`. */
+/* How an answer reaches the page: started once, followed to its end whatever the connection
+ * does. The server makes it without us; we only look. Nothing here knows about the page. */
 
-// Addresses above this length are cut or refused by some proxies: such a prompt is posted.
-const LONGEST_ADDRESS = 4000;
-const RETRY_AFTER = 1000; // milliseconds between attempts to go on with a broken stream
+import { Unreachable, backOff, getJSON, patiently, post } from "./api.js";
 
 export const ACTIVE = ["queued", "streaming"];
+const TRIES = 6; // half a minute: somebody waits in front of the page
 
-/** The server took nothing: the prompt can be sent again as it is. */
-export class Refused extends Error {}
-
-/** JSON from our own API. Throws Refused with the server's sentence. */
-export async function getJSON(address, signal) {
-  return (await request(address, { signal })).json();
+/** Start an answer; resolves with its row as soon as there is one. Throws Refused, Unreachable.
+ *  body: goes to `address`. See `follow` for `on`. */
+export async function start(address, body, on, signal) {
+  const headers = { "Idempotency-Key": keyFor(address, body) };
+  const begin = async () => {
+    const stream = await post(address, { ...body, stream: true }, { headers, signal });
+    return firstId(stream, signal);
+  };
+  // The key makes a second attempt safe: it joins what the first one began.
+  const id = await patiently(begin, { onAway: on.away, signal, tries: TRIES });
+  unanswered = {};
+  const row = () => getJSON(`/api/responses/${id}/`, signal);
+  return patiently(row, { onAway: on.away, signal });
 }
 
-/** Ask, and follow the answer: resolves with `done`'s data, throws the reason otherwise.
- *  question: {prompt, conversation (id or null), known (message ids already shown), token}
- *  onPiece: gets {message_id, text}, and `whole` where the text replaces what came before. */
-export function ask(question, onPiece, signal) {
-  const query = new URLSearchParams({ prompt: question.prompt });
-  if (question.conversation) query.set("conversation", question.conversation);
-  const address = `/sendMessage?${query}`;
-  if (address.length > LONGEST_ADDRESS) return post(question, onPiece, signal);
-  return listen(address, question, onPiece, signal);
+/** Show what a response has, follow the rest, resolve with how it ended.
+ *  row: {id, status, text, …} as the API has it; what comes back has the same fields.
+ *  on: {text(all of it so far), queued(how many are ahead), away(whether the server is)} */
+export async function follow(row, on, signal) {
+  const watch = { onAway: on.away, signal };
+  const reader = { ...on, lost: false, shown: row.text };
+  on.text(reader.shown);
+  for (let tried = 1; ACTIVE.includes(row.status); tried += 1) {
+    const before = reader.shown;
+    const done = await listen(row.id, reader, signal);
+    // What came without a break is complete. Otherwise, and for a reason, ask the row.
+    if (done && !reader.lost) return { ...row, ...outcome(done), text: reader.shown };
+    row = await patiently(() => getJSON(`/api/responses/${row.id}/`, signal), watch);
+    if (reader.shown !== before) tried = 1;
+    if (ACTIVE.includes(row.status)) await backOff(tried, signal);
+    else on.text(row.text);
+  }
+  return row;
 }
 
-/** Follow a response that exists, from its beginning. */
-export function follow(messageId, onPiece, signal) {
-  onPiece({ message_id: messageId, text: "", whole: true });
-  return resume({ id: `${messageId}:0` }, onPiece, signal);
+/** End it where it is; whoever follows it hears `done`. */
+export function stop(id, signal) {
+  return post(`/api/responses/${id}/stop`, {}, { signal });
 }
 
-function listen(address, question, onPiece, signal) {
+/** One EventSource until the end: resolves with `done`'s data, or null when only the row can
+ *  tell. While the server is away the browser itself comes back with its Last-Event-ID. */
+function listen(id, reader, signal) {
+  // The cursor counts characters as Unicode does; `length` would count most emoji twice.
+  const after = [...reader.shown].length;
+  const source = new EventSource(`/api/responses/${id}/events?after=${after}`);
   return new Promise((resolve, reject) => {
-    const source = new EventSource(address);
-    let messageId = null;
-    signal.addEventListener("abort", () => {
-      source.close(); // the server goes on; only we stop looking
-      reject(signal.reason);
-    });
-    const take = ({ type, data }) => {
-      const event = { name: type, data: JSON.parse(data) };
-      messageId = event.data.message_id;
-      onPiece(pieceOf(event));
-      if (!isTerminal(event)) return;
+    const end = (result) => {
       source.close(); // or the browser would connect again
-      resolve(conclude(event));
+      resolve(result);
     };
-    const broken = () => {
-      const refused = source.readyState === EventSource.CLOSED;
-      // With an id seen, the browser comes back with Last-Event-ID and the server goes on.
-      if (messageId && !refused) return;
-      source.close();
-      if (messageId) resolve(settled(messageId, onPiece, signal));
-      // EventSource hides the reason of a refusal. Nothing was stored, so a POST may ask.
-      else if (refused) resolve(post(question, onPiece, signal));
-      // Without an id a reconnect would ask a second time: look for what the first one did.
-      else resolve(recover(question, onPiece, signal));
-    };
-    source.addEventListener("message", take);
-    source.addEventListener("done", take);
-    // The server's own event `error` has data; the browser's, about the connection, has none.
-    source.addEventListener("error", (event) => (event.data ? take(event) : broken()));
+    signal.addEventListener("abort", () => (end(null), reject(signal.reason)), { once: true });
+    source.addEventListener("open", () => reader.away(false));
+    source.addEventListener("queued", ({ data }) => reader.queued(JSON.parse(data).position));
+    source.addEventListener("message", ({ data }) => {
+      reader.shown += JSON.parse(data).text;
+      reader.text(reader.shown);
+    });
+    source.addEventListener("done", ({ data }) => end(JSON.parse(data)));
+    source.addEventListener("error", (event) => {
+      // The server's own event `error` has data; the browser's, about the connection, has none.
+      if (event.data) return end(null);
+      reader.lost = true;
+      reader.away(true);
+      // Refused (an HTTP error), or 204: everything was read.
+      if (source.readyState === EventSource.CLOSED) end(null);
+    });
   });
 }
 
-async function post(question, onPiece, signal) {
-  const address = question.conversation
-    ? `/api/conversations/${question.conversation}/prompts/`
-    : "/chat/new/message/";
-  const response = await request(address, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", "X-CSRFToken": question.token },
-    body: JSON.stringify({ prompt: question.prompt, stream: true }),
-    signal,
-  });
-  const position = { id: null };
-  const end = await read(response, position, onPiece, signal);
-  if (end) return conclude(end);
-  if (position.id) return resume(position, onPiece, signal);
-  return recover(question, onPiece, signal);
-}
+const outcome = ({ finish_reason, omitted }) => ({
+  finish_reason,
+  omitted,
+  status: finish_reason === "cancelled" ? "stopped" : "done",
+});
 
-/** The connection broke before anything came: was the prompt stored all the same? */
-async function recover(question, onPiece, signal) {
-  const query = new URLSearchParams({ page_size: 1 });
-  if (question.conversation) query.set("conversation", question.conversation);
-  const [newest] = (await getJSON(`/chat/get/messages/?${query}`, signal)).results;
-  const ours = newest?.prompt === question.prompt && !question.known.has(newest.message_id);
-  if (!ours) throw new Refused("The connection broke before the prompt arrived. Send it again.");
-  return follow(newest.message_id, onPiece, signal);
-}
-
-/** Go on behind `position.id` until the end; a GET with Last-Event-ID never starts anything. */
-async function resume(position, onPiece, signal) {
-  for (;;) {
-    const headers = { "Last-Event-ID": position.id };
-    const response = await request("/sendMessage", { headers, signal });
-    if (response.status === 204) return settled(position.id.split(":")[0], onPiece, signal);
-    const end = await read(response, position, onPiece, signal);
-    if (end) return conclude(end);
-    await pause(RETRY_AFTER, signal);
-  }
-}
-
-/** The end of a stream whose last event was lost: the row has it. */
-async function settled(messageId, onPiece, signal) {
-  const row = await getJSON(`/api/responses/${messageId}/`, signal);
-  if (ACTIVE.includes(row.status)) return follow(messageId, onPiece, signal);
-  onPiece({ message_id: messageId, text: row.text, whole: true });
-  if (row.error) throw new Error(row.error);
-  return { message_id: messageId, finish_reason: row.finish_reason };
-}
-
-/** Read events up to the terminal one and return it; null when the stream broke before. */
-async function read(response, position, onPiece, signal) {
+/** The id that an event stream opens with; the rest of the stream is left to `follow`. */
+async function firstId(stream, signal) {
+  const reader = stream.body.pipeThrough(new TextDecoderStream()).getReader();
+  let head = "";
   try {
-    for await (const event of events(response)) {
-      position.id = event.id ?? position.id;
-      if (!event.data) continue; // the opening: an id alone, so that a lost stream has a name
-      onPiece(pieceOf(event));
-      if (isTerminal(event)) return event;
+    for (;;) {
+      const { value, done } = await reader.read();
+      head += value ?? "";
+      const id = /^id: ([0-9a-f]{32}):/m.exec(head);
+      if (id) return id[1];
+      if (done) break;
     }
-  } catch (error) {
-    const network = error instanceof TypeError && !signal.aborted;
-    if (!network) throw error;
-  }
-  return null;
-}
-
-const isTerminal = (event) => event.name === "done" || event.name === "error";
-
-// Terminal events name their response too, which matters when no text came before.
-const pieceOf = ({ data }) => ({ message_id: data.message_id, text: data.text ?? "" });
-
-async function conclude({ name, data }) {
-  if (name === "error") throw new Error(data.detail);
-  return data;
-}
-
-/** The events of a stream of ours: one line for each field, ": " behind its name. */
-async function* events(response) {
-  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const blocks = (rest + value).split("\n\n");
-    rest = blocks.pop(); // an event ends with an empty line; this one has not ended yet
-    for (const block of blocks) {
-      const fields = Object.fromEntries(block.split("\n").map((line) => line.split(/: (.*)/s)));
-      const data = fields.data && JSON.parse(fields.data);
-      yield { name: fields.event, id: fields.id, data };
-    }
-  }
-}
-
-async function request(address, options) {
-  let response;
-  try {
-    response = await fetch(address, options);
-  } catch (error) {
-    if (options.signal?.aborted) throw error;
-    throw new Refused("The server cannot be reached.");
-  }
-  if (response.ok) return response;
-  throw new Refused(await sentence(response));
-}
-
-/** What a problem document (RFC 9457) says; a status where the answer is none. */
-async function sentence(response) {
-  if (response.status === 401) return "You are logged out. Reload the page to log in again.";
-  try {
-    return (await response.json()).detail;
   } catch {
-    return `The server answered with status ${response.status}.`;
+    signal.throwIfAborted();
+  } finally {
+    reader.cancel().catch(() => null);
   }
+  throw new Unreachable();
 }
 
-function pause(milliseconds, signal) {
-  return new Promise((resolve, reject) => {
-    setTimeout(resolve, milliseconds);
-    signal.addEventListener("abort", () => reject(signal.reason));
-  });
+// The request that was sent last and got no answer: sent again, it keeps its key.
+let unanswered = {};
+
+function keyFor(address, body) {
+  const request = JSON.stringify([address, body]);
+  if (unanswered.request !== request) {
+    // crypto.randomUUID is only there on HTTPS and localhost.
+    const key = [...crypto.getRandomValues(new Uint32Array(4))].join("-");
+    unanswered = { request, key };
+  }
+  return unanswered.key;
 }

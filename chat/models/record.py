@@ -1,4 +1,4 @@
-"""The record: conversations, their prompts, the responses to them, and the keys that ask.
+"""The record: conversations, their prompts, the responses to them.
 
 A prompt is what a caller said; it points at the response that it follows, so
 asking again or editing makes siblings and nothing is overwritten. A response is
@@ -8,20 +8,16 @@ one attempt to answer a prompt, kept with everything needed to judge or repeat i
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from chat import keys
 from modelhost.types import Role, ToolCall, Turn
 
 TITLE_LENGTH = 120
-INTERRUPTION = "The server stopped while it worked on this response."
-KEY_USE_RESOLUTION = timedelta(minutes=1)
 
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
@@ -67,6 +63,11 @@ class Conversation(models.Model):
             .first()
         )
 
+    def newest_response(self) -> Response | None:
+        """The end of the current path."""
+        rows = Response.objects.filter(prompt__conversation=self).select_related("prompt")
+        return rows.order_by("-created_at").first()
+
     def answering(self) -> bool:
         """Whether a response of this conversation is being generated now."""
         return Response.objects.filter(
@@ -111,23 +112,19 @@ class ResponseQuerySet(models.QuerySet["Response"]):
         """The only way from a request to rows: what is not in here does not exist for the user."""
         return self.filter(user=user)
 
-    def settle_abandoned(self, *, now: datetime) -> int:
-        """Mark responses whose process is gone as interrupted; how many there were."""
-        abandoned = self.filter(status__in=Response.ACTIVE, lease_until__lt=now)
-        return sum(
-            abandoned.filter(pk=pk).update(  # its process may just have come back
-                status=Response.Status.INTERRUPTED,
-                finish_reason="error",
-                error=INTERRUPTION,
-                completion_tokens=len(token_ids),
-                finished_at=now,
-            )
-            for pk, token_ids in abandoned.values_list("pk", "token_ids")
-        )
+    def active(self) -> Self:
+        """Those that have no outcome yet."""
+        return self.filter(status__in=Response.ACTIVE)
+
+    def abandoned(self, *, now: datetime) -> Self:
+        """Those without an outcome that no process carries any more."""
+        return self.active().filter(lease_until__lt=now)
 
 
 class Response(models.Model):
     """One attempt to answer a prompt: `queued → streaming → done | stopped | failed | interrupted`.
+
+    Interrupted is what could not be continued after its process ended.
 
     seed, temperature, top_p, top_k, max_tokens, stop: the sampling actually used.
     token_ids: every id that the model made, the stop token included; with the seed
@@ -136,7 +133,14 @@ class Response(models.Model):
     tools: the functions that the model could call. tool_calls: those that it called.
     omitted: ids of the prompts and responses that did not fit the context.
     fingerprint: names the history that ends here, for clients that resend all of it.
-    lease_until: while active, the time by which its process will have renewed this.
+    request_digest: names the request that asked, so that its retry is recognised.
+
+    While it is active:
+    worker: the process that carries it. lease_until: when that process, if it has not
+    renewed this, counts as gone. attempts: how often a process took it over since it last grew.
+    continuation: the prompt's ids and the name of the history before it, which is what a
+    process needs besides the row itself to go on.
+    stop_requested: somebody stopped it through a process that does not carry it.
     """
 
     class Status(models.TextChoices):
@@ -149,6 +153,12 @@ class Response(models.Model):
 
     ACTIVE = (Status.QUEUED, Status.STREAMING)
     READABLE = (Status.DONE, Status.STOPPED, Status.INTERRUPTED)
+
+    class OnDisconnect(models.TextChoices):
+        """What happens when the last client that waits for it has left."""
+
+        FINISH = "finish"
+        STOP = "stop"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="responses")
@@ -189,7 +199,15 @@ class Response(models.Model):
     started_at = models.DateTimeField(null=True, editable=False)
     first_token_at = models.DateTimeField(null=True, editable=False)
     finished_at = models.DateTimeField(null=True, editable=False)
+    on_disconnect = models.CharField(
+        max_length=6, choices=OnDisconnect, default=OnDisconnect.FINISH
+    )
+    request_digest = models.CharField(max_length=64, blank=True, editable=False)
+    worker = models.CharField(max_length=64, blank=True, editable=False)
     lease_until = models.DateTimeField(null=True, editable=False)
+    attempts = models.PositiveSmallIntegerField(default=0, editable=False)
+    continuation = models.JSONField(null=True, editable=False)
+    stop_requested = models.BooleanField(default=False, editable=False)
 
     objects = ResponseQuerySet.as_manager()
 
@@ -214,6 +232,7 @@ class Response(models.Model):
             models.Index(fields=["user", "-created_at"]),
             models.Index(fields=["-created_at"]),
             models.Index(fields=["user", "fingerprint"]),
+            models.Index(fields=["user", "request_digest", "-created_at"]),
             models.Index(
                 name="response_active",
                 fields=["lease_until"],
@@ -232,56 +251,6 @@ class Response(models.Model):
         """What this response adds to the conversation."""
         calls = tuple(ToolCall(**call) for call in self.tool_calls)
         return Turn(Role.ASSISTANT, self.text, tool_calls=calls)
-
-
-class ApiKey(models.Model):
-    """A named secret that lets a program act as a user. Only its digest is stored."""
-
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys"
-    )
-    name = models.CharField(max_length=100, default="default")
-    prefix = models.CharField(max_length=keys.PREFIX_LENGTH, unique=True, editable=False)
-    digest = models.CharField(max_length=64, editable=False)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-    last_used_at = models.DateTimeField(null=True, editable=False)
-    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
-
-    class Meta:
-        ordering = ["-created_at"]
-        verbose_name = "API key"
-
-    def __str__(self) -> str:
-        return f"{self.name} ({keys.MARK}{self.prefix}…)"
-
-    @classmethod
-    def issue(cls, *, user: Any, name: str = "default") -> tuple[Self, str]:
-        """A new key and its secret, which exists nowhere else from now on."""
-        secret = keys.generate()
-        row = cls.objects.create(
-            user=user, name=name, prefix=keys.prefix(secret), digest=keys.digest(secret)
-        )
-        return row, secret
-
-    @classmethod
-    def find(cls, secret: str) -> Self | None:
-        """The usable key with this secret: not revoked, its user active."""
-        if not keys.well_formed(secret):
-            return None
-        candidates: Iterable[Self] = cls.objects.select_related("user").filter(
-            prefix=keys.prefix(secret), revoked_at=None, user__is_active=True
-        )
-        return next((row for row in candidates if keys.matches(secret, row.digest)), None)
-
-    def touch(self) -> None:
-        """Note the use, at most once a minute: authentication should not cost a write each time."""
-        now = timezone.now()
-        if self.last_used_at is None or now - self.last_used_at > KEY_USE_RESOLUTION:
-            type(self).objects.filter(pk=self.pk).update(last_used_at=now)
-
-    def revoke(self) -> None:
-        """End the key's use; its rows stay."""
-        type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now())
 
 
 def shorten(text: str, length: int = 60) -> str:

@@ -1,0 +1,110 @@
+"""Whether the client of a request is still there.
+
+A view that waits in a thread cannot see its client leave, and a stream's generator must
+not be where anything is decided. So the disconnect is caught where it passes: Django
+listens on `receive` for the whole exchange, also while a response is being streamed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+KEY = "llmsite.connection"  # in the ASGI scope
+
+logger = logging.getLogger(__name__)
+
+
+class Connection:
+    """One HTTP exchange: it ends finished, when the whole answer was sent, or else closed.
+
+    closed: the client left before that. Nothing is called back after the exchange finished,
+    also when its TCP connection, which may carry other exchanges, ends later.
+    """
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.finished = False
+        self._callbacks: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Call back once when the client leaves; at once when it has left already.
+
+        It is called on the event loop's thread (or here), so it must be quick. What it
+        raises is logged and reaches nobody.
+        """
+        with self._lock:
+            if not self.closed:
+                if not self.finished:
+                    self._callbacks.append(callback)
+                return
+        _call(callback)
+
+    def close(self) -> None:
+        """The client left."""
+        with self._lock:
+            if self.closed or self.finished:
+                return
+            self.closed = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            _call(callback)
+
+    def finish(self) -> None:
+        """The answer is complete: what happens to the connection now concerns nobody."""
+        with self._lock:
+            if not self.closed:
+                self.finished = True
+                self._callbacks = []
+
+
+class ConnectionWatch:
+    """ASGI middleware: each HTTP exchange gets its `Connection` into its scope."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._application(scope, receive, send)
+            return
+        connection = Connection()
+
+        async def watched_receive() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                connection.close()
+            return message
+
+        async def watched_send(message: Message) -> None:
+            # Before sending: with the last piece, daphne reports a disconnect at every normal end.
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                connection.finish()
+            await send(message)
+
+        await self._application({**scope, KEY: connection}, watched_receive, watched_send)
+
+
+def connection_of(request: Any) -> Connection:
+    """The connection of Django's or REST framework's request.
+
+    Outside ASGI (the test client, WSGI) nobody can know: one that never closes.
+    """
+    scope = getattr(request, "scope", None) or {}
+    connection = scope.get(KEY)
+    return connection if isinstance(connection, Connection) else Connection()
+
+
+def _call(callback: Callable[[], None]) -> None:
+    try:
+        callback()
+    except Exception:  # one listener's mistake must not keep the others from hearing
+        logger.exception("a callback of a closed connection failed")

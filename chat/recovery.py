@@ -1,0 +1,155 @@
+"""Going on with responses whose process is gone, from the ids that their rows hold.
+
+A row that was being answered names the process that carries it and a time by which that
+process renews it. When the time has passed, one conditional update makes the row ours;
+with the same prompt ids, sampling and seed the text becomes what it would have been.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+from uuid import UUID
+
+from django.db.models import F
+from django.utils import timezone
+
+from chat.admission import admission, caller_of
+from chat.live import LiveResponse
+from chat.models import Response
+from chat.recorder import LEASE, WORKER, Record, settle
+from modelhost.errors import Busy, ModelHostError, NotReady
+from modelhost.ticket import Ticket
+from modelhost.types import Sampling
+
+if TYPE_CHECKING:
+    from modelhost.engine import Engine
+
+# A response that gets no further while processes die around it may be why they die.
+ATTEMPTS = 5
+BATCH = 100  # rows claimed at one look
+
+CANNOT_GO_ON = "The server stopped while it worked on this response"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """What the next process needs besides the row itself.
+
+    prompt_ids: the prompt as the model saw it. history: the fingerprint before it.
+    """
+
+    prompt_ids: list[int]
+    history: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For the row's column."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, row: Response) -> Self | None:
+        """The row's; None when it was written before there were any."""
+        return cls(**row.continuation) if row.continuation else None
+
+
+def claim(*, ours: Collection[UUID]) -> Iterator[Response]:
+    """Abandoned rows that are this process's from now on, oldest first.
+
+    ours: what it carries already; while the database is locked their leases cannot be renewed.
+    """
+    abandoned = Response.objects.abandoned(now=timezone.now()).exclude(pk__in=ours)
+    abandoned = abandoned.order_by("created_at")
+    for row in abandoned.select_related("prompt")[:BATCH]:
+        # The lease that was read names the claim that is over: of two processes one gets it.
+        mine = Response.objects.active().filter(pk=row.pk, lease_until=row.lease_until)
+        if mine.update(
+            worker=WORKER, lease_until=timezone.now() + LEASE, attempts=F("attempts") + 1
+        ):
+            row.attempts += 1
+            yield row
+
+
+def release(row: Response) -> None:
+    """Give a claimed row back for a later look; that this process was no help is no attempt."""
+    Response.objects.active().filter(pk=row.pk, worker=WORKER).update(
+        worker="", lease_until=timezone.now(), attempts=F("attempts") - 1
+    )
+
+
+def recover(row: Response, engine: Engine, live: LiveResponse) -> tuple[Record, Ticket] | None:
+    """Go on with a claimed response where its row ends; None when nothing runs now.
+
+    Then it was stopped meanwhile, cannot go on, or waits for a place and is given back.
+    """
+    if row.stop_requested:
+        _end(row, Response.Status.STOPPED)
+        return None
+    continuation = Continuation.of(row)
+    if continuation is None or (reason := _obstacle(row, engine)):
+        reason = "its prompt is not known any more." if continuation is None else reason
+        _end(row, Response.Status.INTERRUPTED, error=f"{CANNOT_GO_ON}; {reason}")
+        return None
+    try:
+        ticket = engine.submit(
+            continuation.prompt_ids, sampling_of(row), resume=row.token_ids, tools=row.tools
+        )
+    except (Busy, NotReady):
+        release(row)
+        return None
+    except ModelHostError as error:
+        _end(row, Response.Status.INTERRUPTED, error=f"{CANNOT_GO_ON}; {error}")
+        return None
+    # Not the row's text: the ids are the truth that the rest is made from.
+    live.catch_up(ticket.resumed_text)
+    live.position = lambda: engine.position(ticket)
+    return _record(row, continuation, live, ticket.resumed_text), ticket
+
+
+def _record(row: Response, continuation: Continuation, live: LiveResponse, text: str) -> Record:
+    return Record(
+        live=live,
+        history=continuation.history,
+        said=row.prompt.turns(),
+        stop_on_leave=row.on_disconnect == Response.OnDisconnect.STOP,
+        token_ids=list(row.token_ids),
+        text=text,
+        resumed=len(row.token_ids),
+        started_at=row.started_at,
+        first_token_at=row.first_token_at,
+        on_end=admission.enter(
+            caller_of(row.api_key_id, row.user_id),
+            tokens=len(continuation.prompt_ids),
+            always=True,  # it was taken in before
+        ),
+    )
+
+
+def sampling_of(row: Response) -> Sampling:
+    """The sampling that the row says was used."""
+    return Sampling(
+        max_tokens=row.max_tokens or 1,
+        temperature=row.temperature or 0.0,
+        top_p=1.0 if row.top_p is None else row.top_p,
+        top_k=row.top_k or 0,
+        seed=row.seed or 0,
+        stop=tuple(row.stop),
+    )
+
+
+def _obstacle(row: Response, engine: Engine) -> str:
+    """Why a row cannot be continued; empty when it can."""
+    card = engine.card
+    if row.attempts > ATTEMPTS:
+        return f"it was tried {ATTEMPTS} times."
+    if (row.model, row.revision, row.adapter) != (card.name, card.revision, card.adapter):
+        return f"another model is served now ({card.name})."
+    return ""
+
+
+def _end(row: Response, status: Response.Status, *, error: str = "") -> None:
+    logger.info("response %s is %s. %s", row.pk, status, error)
+    settle(row.pk, status, error=error, completion_tokens=len(row.token_ids))

@@ -1,0 +1,56 @@
+"""Responses that another process carries: seen through their rows, which are the log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from uuid import UUID
+
+from django.utils import timezone
+
+from chat.live import LiveResponse, Outcome, stored_outcome, usage_of
+from chat.models import Response
+from chat.recorder import SETTLED, WORKER
+from modelhost.types import FinishReason, Usage
+
+REMOVED = Outcome(
+    Response.Status.STOPPED, FinishReason.CANCELLED, Usage(0, 0), "The response was removed."
+)
+
+
+def refresh(lives: Mapping[UUID, LiveResponse]) -> None:
+    """Show the readers what the rows say by now; one query for all."""
+    if not lives:
+        return
+    rows = Response.objects.defer("token_ids", "continuation").in_bulk(list(lives))
+    for response_id, live in lives.items():
+        show(live, rows.get(response_id))
+
+
+def show(live: LiveResponse, row: Response | None) -> None:
+    """Bring one up to its row; a row that is gone ends it."""
+    if row is None:
+        live.close(REMOVED)
+        return
+    live.catch_up(row.text)
+    if outcome := stored_outcome(row):
+        live.close(outcome)
+
+
+def stop_requests() -> list[UUID]:
+    """Responses of this process that were stopped through another one."""
+    mine = Response.objects.active().filter(worker=WORKER, stop_requested=True)
+    return list(mine.values_list("pk", flat=True))
+
+
+def request_stop(row: Response) -> None:
+    """Stop a response that another process carries, or none does at the moment."""
+    active = Response.objects.active().filter(pk=row.pk)
+    active.update(stop_requested=True)
+    now = timezone.now()
+    active.filter(lease_until__lt=now).update(  # nobody is there to hear it
+        status=Response.Status.STOPPED,
+        finish_reason=FinishReason.CANCELLED,
+        completion_tokens=usage_of(row).completion_tokens or len(row.token_ids),
+        finished_at=now,
+        **SETTLED,
+    )

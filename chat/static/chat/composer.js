@@ -1,0 +1,43 @@
+/* What stands below the transcript: the field, its one button, and a line about what goes on. */
+
+import { fit } from "./transcript.js";
+
+const $ = (id) => document.getElementById(id);
+
+/** Put a text into the field, ready to be changed. */
+export function setPrompt(text) {
+  $("prompt").value = text;
+  fit($("prompt"));
+  focus();
+}
+
+export function focus() {
+  $("prompt").focus();
+}
+
+/** Whether something can be asked at all. */
+export function allow(allowed) {
+  $("send").disabled = !allowed;
+}
+
+/** While an answer grows there is Stop in place of Send; `id` is "" before the answer has one. */
+export function showRunning(id) {
+  $("send").hidden = id !== null;
+  $("stop").hidden = id === null;
+  $("stop").disabled = !id;
+  if (id === null) $("status").textContent = "";
+}
+
+export function queued(position) {
+  $("status").textContent = position ? `${position} ahead of you` : "";
+}
+
+export function away(isAway) {
+  $("status").textContent = isAway ? "Reconnecting …" : "";
+}
+
+/** Why something was not done; nothing takes it back. */
+export function notice(text = "") {
+  $("notice").textContent = text;
+  $("notice").hidden = !text;
+}

@@ -1,0 +1,49 @@
+/* The list of conversations at the side. */
+
+import { getJSON } from "./api.js";
+import { element } from "./transcript.js";
+
+const FIRST = "/api/conversations/";
+const list = document.getElementById("conversations");
+const older = document.getElementById("older");
+let next = null; // the address of the next page
+
+/** Load the newest conversations, or those behind the ones shown. Throws Refused. */
+export async function load(address = FIRST) {
+  const page = await getJSON(address);
+  const items = page.results.map(item);
+  if (address === FIRST) list.replaceChildren(...items);
+  else list.append(...items);
+  next = page.next && FIRST + new URL(page.next).search;
+  older.hidden = !next;
+}
+
+export function loadOlder() {
+  return load(next);
+}
+
+/** The page's address for a conversation. */
+export function addressOf(id) {
+  return `?conversation=${id}`;
+}
+
+/** Mark the open conversation, and return its title; empty when it is not in the list. */
+export function mark(id) {
+  let title = "";
+  for (const link of list.querySelectorAll("a")) {
+    const open = id !== null && link.search === addressOf(id);
+    if (open) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+    if (open) title = link.textContent;
+  }
+  return title;
+}
+
+function item(row) {
+  const made = document.createElement("li");
+  const link = element("a", "", row.title || "Untitled");
+  link.href = addressOf(row.id);
+  link.title = new Date(row.created_at).toLocaleString();
+  made.append(link);
+  return made;
+}

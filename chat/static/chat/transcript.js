@@ -1,0 +1,152 @@
+/* The turns on the page. Text only ever becomes text: no markup is made from strings. */
+
+const box = document.getElementById("transcript");
+
+export function element(tag, className, text = "") {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}
+
+export function button(name, text, onClick, label = text) {
+  const made = element("button", `act ${name}`, text);
+  made.type = "button";
+  made.setAttribute("aria-label", label);
+  made.addEventListener("click", onClick);
+  return made;
+}
+
+export function showEmpty() {
+  const empty = element("div", "empty");
+  empty.append(element("p", "", "What would you like to know?"));
+  box.replaceChildren(empty);
+}
+
+export function clear() {
+  box.replaceChildren();
+}
+
+/** Whether an answer grows: then nothing else can be asked. */
+export function setBusy(busy) {
+  box.classList.toggle("busy", busy);
+}
+
+export function toEnd() {
+  box.scrollTop = box.scrollHeight;
+}
+
+/** Take a turn and all below it out; what comes back puts them in again. */
+export function cutFrom(turn) {
+  const turns = turn ? [...box.children].slice([...box.children].indexOf(turn)) : [];
+  for (const cut of turns) cut.remove();
+  return () => box.append(...turns);
+}
+
+/** One turn: {root, text, actions}. */
+export function addTurn(role, content) {
+  box.querySelector(".empty")?.remove();
+  const root = element("article", `turn ${role}`);
+  const name = { user: "You", assistant: "Answer" }[role] ?? role;
+  const text = element("div", "text", content);
+  text.dir = "auto";
+  const actions = element("div", "actions");
+  root.append(element("h2", "quiet", name), text, actions);
+  stayAtEnd(() => box.append(root));
+  return { root, text, actions };
+}
+
+/** A turn of the person's that can be asked anew: onEdit gets the new text. */
+export function addPrompt(content, onEdit) {
+  const turn = addTurn("user", content);
+  const edit = button("edit", "Edit", () => openEditor(turn, content, onEdit), "Edit this prompt");
+  turn.actions.append(edit);
+  return turn;
+}
+
+/** A turn that grows: `show` for the text so far, `end` for what there is to say after it. */
+export function addAnswer(onAgain) {
+  const turn = addTurn("assistant", "");
+  const text = turn.text.appendChild(document.createTextNode(""));
+  turn.root.classList.add("growing");
+  turn.text.setAttribute("aria-busy", "true"); // read aloud when complete, not by the word
+  const show = (whole) =>
+    stayAtEnd(() => {
+      // Appending leaves alone what the reader has selected.
+      if (whole.startsWith(text.data)) text.appendData(whole.slice(text.data.length));
+      else text.data = whole;
+    });
+  const end = (row) =>
+    stayAtEnd(() => {
+      turn.root.classList.remove("growing");
+      turn.text.removeAttribute("aria-busy");
+      for (const remark of remarks(row)) turn.actions.before(element("p", "remark", remark));
+      if (row.error) turn.actions.before(element("p", "problem", row.error));
+      const again = () => onAgain();
+      if (onAgain) turn.actions.append(button("again", "Again", again, "Answer again"));
+    });
+  return { ...turn, show, end };
+}
+
+function remarks(row) {
+  const said = [];
+  if (row.finish_reason === "length") said.push("The answer was cut off at the token limit.");
+  if (row.status === "stopped") said.push("Stopped.");
+  if (row.omitted?.length) {
+    said.push(
+      "The beginning of this conversation no longer fits and was not seen by the model.",
+    );
+  }
+  return said;
+}
+
+/** A prompt as a form in its place: Enter asks, Escape leaves it as it was. */
+function openEditor({ root, text, actions }, content, onEdit) {
+  const form = element("form", "editor");
+  const field = element("textarea", "");
+  field.value = content;
+  field.setAttribute("aria-label", "Edit the prompt");
+  const close = () => {
+    form.remove();
+    text.hidden = actions.hidden = false;
+    actions.querySelector("button").focus();
+  };
+  const ask = element("button", "primary", "Ask");
+  form.append(field, button("cancel", "Cancel", close), ask);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (!field.value.trim() || box.classList.contains("busy")) return;
+    close();
+    onEdit(field.value);
+  });
+  field.addEventListener("input", () => fit(field));
+  field.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") close();
+    else submitOnEnter(event);
+  });
+  text.hidden = actions.hidden = true;
+  actions.before(form);
+  field.focus();
+  fit(field);
+}
+
+/** Enter sends, Shift + Enter makes a new line. */
+export function submitOnEnter(event) {
+  // While an input method composes (Chinese, Japanese), Enter picks a word.
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  event.target.form.requestSubmit();
+}
+
+/** As many lines as there are, up to eight. */
+export function fit(field) {
+  field.rows = 1;
+  while (field.scrollHeight > field.clientHeight && field.rows < 8) field.rows += 1;
+}
+
+/** Keep the newest line in sight, unless the reader scrolled up. */
+function stayAtEnd(change) {
+  const wasAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 60;
+  change();
+  if (wasAtEnd) toEnd();
+}

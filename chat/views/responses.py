@@ -1,0 +1,100 @@
+"""One response: read it, follow it, stop it, ask for another one to the same prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.http import Http404, StreamingHttpResponse
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import generics
+from rest_framework.request import Request
+from rest_framework.response import Response as APIResponse
+from rest_framework.views import APIView
+
+from chat import responses
+from chat.filters import refuse_unknown
+from chat.history import place_again
+from chat.models import Prompt, Response
+from chat.questions import Question
+from chat.representations import AnswerSerializer, ResponseSerializer
+from chat.requests import CursorSerializer, RegenerateSerializer
+from chat.views.asking import Stream, ask, attach, cursor_for, deliver, own_response, validated
+from modelhost.types import Role
+
+SETTLES_WITHIN = 2.0  # seconds that a stop waits for the row to say so
+
+EVENTS = OpenApiResponse(description="text/event-stream: the text behind the cursor, then its end")
+
+
+class ResponseDetail(generics.RetrieveAPIView[Response]):
+    """One response with all its figures."""
+
+    serializer_class = ResponseSerializer
+    queryset = Response.objects.none()
+
+    def get_queryset(self) -> Any:
+        """Own rows only."""
+        if getattr(self, "swagger_fake_view", False):
+            return self.queryset
+        rows = Response.objects.for_user(self.request.user)
+        return rows.select_related("prompt", "api_key")
+
+
+class ResponseEvents(APIView):
+    """A response as a stream, to come back to at any time."""
+
+    @extend_schema(parameters=[CursorSerializer], responses={200: EVENTS, 204: None})
+    def get(self, request: Request, pk: UUID) -> Stream:
+        """What is stored behind the cursor, what comes, how it ends; 204 when that was read."""
+        refuse_unknown(request.query_params, "after")
+        after = validated(CursorSerializer, request.query_params.dict()).validated_data["after"]
+        response = own_response(request, pk)
+        return attach(request, response, cursor_for(request, response.pk, after))
+
+
+class ResponseStop(APIView):
+    """The end of a response before its end."""
+
+    @extend_schema(request=None, responses=ResponseSerializer)
+    def post(self, request: Request, pk: UUID) -> APIResponse:
+        """Stop it; its text so far stays. One that has ended is shown as it is."""
+        response = own_response(request, pk)
+        live = responses.follow(response)
+        responses.stop(response)
+        live.wait(SETTLES_WITHIN)
+        response.refresh_from_db()
+        return APIResponse(ResponseSerializer(response).data)
+
+
+class PromptResponses(APIView):
+    """The responses to one prompt."""
+
+    @extend_schema(request=RegenerateSerializer, responses={201: AnswerSerializer})
+    def post(self, request: Request, pk: UUID) -> APIResponse | StreamingHttpResponse:
+        """One more response to the same prompt, beside those that there are."""
+        body = validated(RegenerateSerializer, request.data)
+        data = body.validated_data
+        prompt = own_prompt(request, pk)
+        newest = prompt.responses.order_by("-created_at").first()
+        question = Question(
+            content=prompt.content,
+            role=Role(prompt.role),
+            surface="regenerate",
+            conversation=prompt.conversation,
+            place=place_again(prompt),
+            tools=newest.tools if newest else (),
+            wishes=body.wishes(),
+            on_disconnect=data["on_disconnect"],
+        )
+        return deliver(request, ask(request, question), stream=data["stream"], status=201)
+
+
+def own_prompt(request: Request, prompt_id: UUID) -> Prompt:
+    """The caller's prompt with this id. Raises Http404 for anybody else's, or one without text."""
+    user: Any = request.user
+    rows = Prompt.objects.filter(conversation__user=user).exclude(content="")
+    row = rows.select_related("conversation", "follows").filter(pk=prompt_id).first()
+    if row is None:
+        raise Http404
+    return row

@@ -1,0 +1,32 @@
+"""The chat page, as its tests handle it."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Locator, Page, expect
+
+
+def ask(page: Page, prompt: str) -> None:
+    """Type a prompt and send it."""
+    page.get_by_label("Your prompt").fill(prompt)
+    page.get_by_label("Your prompt").press("Enter")
+
+
+def answer(page: Page, index: int = -1) -> Locator:
+    """The text of an answer."""
+    return page.locator(".turn.assistant .text").nth(index)
+
+
+def asked(page: Page) -> Locator:
+    """The texts of the prompts."""
+    return page.locator(".turn.user .text")
+
+
+def button(page: Page, name: str) -> Locator:
+    """A button that can be seen, by its whole name."""
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def ended(page: Page) -> None:
+    """Wait until another prompt can be sent."""
+    expect(button(page, "Send")).to_be_enabled()
+    expect(page.locator(".growing")).to_have_count(0)
