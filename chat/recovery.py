@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
+from django.db import Error
 from django.db.models import F
 from django.utils import timezone
 
@@ -20,7 +21,7 @@ from chat.admission import admission, caller_of
 from chat.live import LiveResponse
 from chat.models import Response
 from chat.recorder import LEASE, WORKER, Record, settle
-from modelhost.errors import Busy, ModelHostError, NotReady
+from modelhost.errors import Busy, NotReady, RequestRefused
 from modelhost.ticket import Ticket
 from modelhost.types import Sampling
 
@@ -34,6 +35,10 @@ BATCH = 100  # rows claimed at one look
 CANNOT_GO_ON = "The server stopped while it worked on this response"
 
 logger = logging.getLogger(__name__)
+
+
+class CannotGoOn(Exception):
+    """Why a response is at its end although it was not finished: a clause, with its full stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,24 +90,34 @@ def recover(row: Response, engine: Engine, live: LiveResponse) -> tuple[Record, 
 
     Then it was stopped meanwhile, cannot go on, or waits for a place and is given back.
     """
+    try:
+        return _go_on(row, engine, live)
+    except (Busy, NotReady):
+        release(row)
+    except CannotGoOn as error:
+        _end(row, Response.Status.INTERRUPTED, error=f"{CANNOT_GO_ON}; {error}")
+    except Error:  # the database's trouble is not the row's
+        raise
+    except Exception:  # rows are as old as their makers: one that is odd must not keep the others
+        logger.exception("response %s cannot be read", row.pk)
+        _end(row, Response.Status.INTERRUPTED, error=f"{CANNOT_GO_ON}; its row cannot be read.")
+    return None
+
+
+def _go_on(row: Response, engine: Engine, live: LiveResponse) -> tuple[Record, Ticket] | None:
     if row.stop_requested:
         _end(row, Response.Status.STOPPED)
         return None
     continuation = Continuation.of(row)
-    if continuation is None or (reason := _obstacle(row, engine)):
-        reason = "its prompt is not known any more." if continuation is None else reason
-        _end(row, Response.Status.INTERRUPTED, error=f"{CANNOT_GO_ON}; {reason}")
-        return None
+    if continuation is None:
+        raise CannotGoOn("its prompt is not known any more.")
+    _check(row, engine)
     try:
         ticket = engine.submit(
             continuation.prompt_ids, sampling_of(row), resume=row.token_ids, tools=row.tools
         )
-    except (Busy, NotReady):
-        release(row)
-        return None
-    except ModelHostError as error:
-        _end(row, Response.Status.INTERRUPTED, error=f"{CANNOT_GO_ON}; {error}")
-        return None
+    except RequestRefused as error:
+        raise CannotGoOn(str(error)) from error
     # Not the row's text: the ids are the truth that the rest is made from.
     live.catch_up(ticket.resumed_text)
     live.position = lambda: engine.position(ticket)
@@ -140,14 +155,13 @@ def sampling_of(row: Response) -> Sampling:
     )
 
 
-def _obstacle(row: Response, engine: Engine) -> str:
-    """Why a row cannot be continued; empty when it can."""
+def _check(row: Response, engine: Engine) -> None:
+    """Raises CannotGoOn."""
     card = engine.card
     if row.attempts > ATTEMPTS:
-        return f"it was tried {ATTEMPTS} times."
+        raise CannotGoOn(f"it was tried {ATTEMPTS} times.")
     if (row.model, row.revision, row.adapter) != (card.name, card.revision, card.adapter):
-        return f"another model is served now ({card.name})."
-    return ""
+        raise CannotGoOn(f"another model is served now ({card.name}).")
 
 
 def _end(row: Response, status: Response.Status, *, error: str = "") -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from modelhost import checkpoints, prompts
+from modelhost import checkpoints, packing, prompts
 from modelhost.checkpoints import quantization
 from modelhost.engine import Engine
 from modelhost.errors import GenerationFailed, LoadFailed, ModelHostError
@@ -24,6 +24,8 @@ def load(spec: ModelSpec, progress: Progress) -> Engine:
         progress.begin("Looking for the model")
         checkpoint = checkpoints.locate(spec, progress)
         loaded = checkpoint.load(where, progress)
+        if where.quantize is None:
+            packing.pack(loaded.model)
         progress.begin("Making the first token")
         return start(loaded, checkpoint, spec)
     except torch.OutOfMemoryError as error:

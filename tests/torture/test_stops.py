@@ -1,0 +1,113 @@
+"""Starting and stopping at any moment leaves nothing behind."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from django.db import connections
+
+from chat.models import Response
+from modelhost.engine import Engine
+from tests.torture.reading import Reading, events
+from tests.torture.remains import Remains
+from tests.torture.size import FULL, amount
+from tests.torture.witness import StridingWitness
+from tests.web import eventually
+
+STOPS = amount("STOPS", quick=250, full=5000)
+REAL_STOPS = amount("REAL_STOPS", quick=30, full=500)
+SEED = amount("SEED", quick=1, full=1)
+AT_ONCE = 8
+SETTLED_AFTER = 20.0
+THREADS = AT_ONCE + 4  # of requests that are over, which wait a little for new ones
+
+pytestmark = pytest.mark.timeout(3600 if FULL else 120)
+
+
+def stop_by_route(api: httpx.Client, reading: Reading, lines: Iterator[str]) -> None:
+    """And read on to the end that it makes."""
+    answer = api.post(f"/api/responses/{reading.message_id}/stop")
+    assert answer.status_code == 200, answer.text
+    reading.take(lines)
+    assert reading.end == "done", reading.problem
+    assert reading.faults == []
+
+
+def leave(api: httpx.Client, reading: Reading, lines: Iterator[str]) -> None:
+    """Just go: the request said that this is a wish to stop."""
+
+
+def stop_and_leave(api: httpx.Client, reading: Reading, lines: Iterator[str]) -> None:
+    """Both at the same time."""
+    api.post(f"/api/responses/{reading.message_id}/stop")
+
+
+WAYS = [stop_by_route, leave, stop_and_leave]
+
+
+def stop_many(api: httpx.Client, count: int, max_tokens: int) -> None:
+    """Start and stop, some at a time, each at its own moment."""
+    chance = random.Random(SEED)
+    plans = [(way, chance.randint(1, 12)) for way in itertools.islice(itertools.cycle(WAYS), count)]
+    body = {
+        "prompt": "stop 3000",
+        "max_tokens": max_tokens,
+        "stream": True,
+        "on_disconnect": "stop",
+    }
+
+    def start_and_stop(plan: tuple[Any, int]) -> None:
+        way, moment = plan
+        reading = Reading()
+        with api.stream("POST", "/chat/new/message/", json=body) as response:
+            assert response.status_code == 200, response.read()
+            lines = response.iter_lines()
+            reading.take(events(lines, moment))
+            way(api, reading, lines)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(start_and_stop, plans))
+
+
+def left_over(before: Remains) -> dict[str, int]:
+    """What is held now and was not before, threads that wait for work apart."""
+    connections.close_all()
+    more = Remains.now().beyond(before)
+    if more.get("threads", 0) <= THREADS:
+        more.pop("threads", None)
+    return more
+
+
+@pytest.mark.parametrize(
+    ("model", "count", "max_tokens"),
+    [("witness", STOPS, 50_000), ("real", REAL_STOPS, 400)],
+    ids=["witness", "real"],
+)
+def test_responses_stopped_at_any_moment_leave_nothing_behind(
+    model: str,
+    count: int,
+    max_tokens: int,
+    request: pytest.FixtureRequest,
+    api: httpx.Client,
+    figures: Callable[[str], None],
+) -> None:
+    engine: Engine | StridingWitness = request.getfixturevalue(model)
+    stop_many(api, AT_ONCE, max_tokens)
+    eventually(lambda: engine.active == 0)
+    connections.close_all()
+    before = Remains.now()
+
+    stop_many(api, count, max_tokens)
+
+    eventually(lambda: not left_over(before), seconds=SETTLED_AFTER)
+    ends = Counter(Response.objects.values_list("status", flat=True))
+    assert set(ends) <= {"stopped", "done"}
+    assert model == "real" or set(ends) == {"stopped"}, "no witness ends by itself so soon"
+    figures(f"{count} × start and stop ({model}): nothing left, {ends['stopped']} cut short")
