@@ -21,4 +21,5 @@ def spec() -> ModelSpec:
         cache_tokens=settings.LLMSITE_CACHE_TOKENS,
         cache_dir=Path(settings.LLMSITE_CACHE) if settings.LLMSITE_CACHE else None,
         max_requests=settings.LLMSITE_MAX_REQUESTS,
+        share_prefixes=settings.LLMSITE_PREFIX_SHARING == "owner",
     )

@@ -114,7 +114,11 @@ def _go_on(row: Response, engine: Engine, live: LiveResponse) -> tuple[Record, T
     _check(row, engine)
     try:
         ticket = engine.submit(
-            continuation.prompt_ids, sampling_of(row), resume=row.token_ids, tools=row.tools
+            continuation.prompt_ids,
+            sampling_of(row),
+            resume=row.token_ids,
+            tools=row.tools,
+            owner=str(row.user_id),
         )
     except RequestRefused as error:
         raise CannotGoOn(str(error)) from error

@@ -221,7 +221,9 @@ def _start(
 ) -> LiveResponse:
     """Have a stored response generated."""
     try:
-        ticket = engine.submit(rendered.token_ids, sampling, tools=question.tools)
+        ticket = engine.submit(
+            rendered.token_ids, sampling, tools=question.tools, owner=str(response.user_id)
+        )
     except ModelHostError as error:
         settle(response.pk, Response.Status.FAILED, error=str(error))
         raise

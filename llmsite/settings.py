@@ -92,6 +92,12 @@ LLMSITE_DTYPE = env.str("LLMSITE_DTYPE", default="auto")
 LLMSITE_QUANTIZE = env.str("LLMSITE_QUANTIZE", default="")
 LLMSITE_CACHE = env.str("LLMSITE_CACHE", default="") or None
 LLMSITE_CACHE_TOKENS = env.int("LLMSITE_CACHE_TOKENS", default=0) or None
+# `owner`: prompts of one user that begin alike compute that beginning once. `off`: nobody's.
+LLMSITE_PREFIX_SHARING = env.str("LLMSITE_PREFIX_SHARING", default="owner")
+if LLMSITE_PREFIX_SHARING not in ("owner", "off"):
+    raise ImproperlyConfigured(
+        f"LLMSITE_PREFIX_SHARING is {LLMSITE_PREFIX_SHARING!r}; owner or off is needed."
+    )
 # How much is taken in at once: generations, and the tokens of their prompts; beyond it 429.
 LLMSITE_MAX_REQUESTS = env.int("LLMSITE_MAX_REQUESTS", default=256)
 LLMSITE_MAX_QUEUED_TOKENS = env.int("LLMSITE_MAX_QUEUED_TOKENS", default=500_000)

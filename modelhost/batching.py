@@ -12,12 +12,13 @@ from modelhost import sampling, scheduling
 CPU_CACHE_TOKENS = 16_384
 
 
-def new_manager(model: Any, *, stop_ids: Collection[int], cache_tokens: int | None) -> Any:
+def new_manager(
+    model: Any, *, stop_ids: Collection[int], cache_tokens: int | None, share_prefixes: bool = True
+) -> Any:
     """A manager that takes arg-maxes of what RequestSampler makes of the logits."""
     on_cuda = model.device.type == "cuda"
     config = ContinuousBatchingConfig(
-        # Blocks shared between callers would let one time another's prompts.
-        allow_block_sharing=False,
+        allow_block_sharing=share_prefixes,  # within one owner: the scheduler sees to that
         auto_switch_to_flash=on_cuda,
         scheduler_type=scheduling.NAME,
     )

@@ -46,11 +46,15 @@ class Engine:
         adapter: str = "",
         cache_tokens: int | None = None,
         max_requests: int = 256,
+        share_prefixes: bool = True,
     ) -> None:
         self._format = loaded.format
         stop_ids = self._format.stop_ids
         self._manager: Any = batching.new_manager(
-            loaded.model, stop_ids=stop_ids, cache_tokens=cache_tokens
+            loaded.model,
+            stop_ids=stop_ids,
+            cache_tokens=cache_tokens,
+            share_prefixes=share_prefixes,
         )
         self._manager.warmup()  # builds the cache, so that its size is known before any request
         self.card = card.describe(
@@ -201,10 +205,12 @@ class Engine:
         *,
         resume: Sequence[int] = (),
         tools: Sequence[Tool] = (),
+        owner: str = "",
     ) -> Ticket:
         """Start a generation; with `resume`, continue one from the ids that it had made.
 
         tools: those that the prompt was rendered with, so that a call of one is recognised.
+        owner: whose earlier prompts this one may share its computed beginning with.
 
         Raises what `validate` raises.
         """
@@ -227,5 +233,5 @@ class Engine:
         elif room <= 0:
             ticket.end(FinishReason.LENGTH)
         else:
-            self._jobs.add(Job(ticket, [*token_ids, *resume], choice, room))
+            self._jobs.add(Job(ticket, [*token_ids, *resume], choice, room, owner))
         return ticket

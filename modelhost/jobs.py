@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from modelhost import sharing
 from modelhost.errors import Busy, NotReady
 from modelhost.ticket import Ticket, ahead
 from modelhost.types import Sampling
@@ -37,6 +38,7 @@ class Job:
     prompt: list[int]
     sampling: Sampling
     new_tokens: int
+    owner: str = ""
     run_id: str = ""
     after: int = 0
     deaths: int = 0
@@ -186,6 +188,7 @@ class Jobs:
             streaming=True,
             eos_token_id=self._stop_ids,
             sampling=job.sampling,
+            **{sharing.KEYWORD: job.owner},
         )
         if run_id is None:  # the thread is dying: `place` tries again with the next one
             self._idle = True

@@ -49,6 +49,7 @@ def start(
             adapter=checkpoint.adapter.label if checkpoint.adapter else "",
             cache_tokens=spec.cache_tokens,
             max_requests=spec.max_requests,
+            share_prefixes=spec.share_prefixes,
         )
     except ValueError as error:
         raise LoadFailed(f"{spec.model} cannot be served in batches: {error}") from error

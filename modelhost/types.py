@@ -39,6 +39,7 @@ class ModelSpec:
     cache_tokens: size of the paged KV cache in tokens; None chooses for the device.
     cache_dir: where a converted demo model is kept; None is the user's cache folder.
     max_requests: generations held at once, running or waiting for a place.
+    share_prefixes: whether prompts of one owner that begin alike compute that beginning once.
     """
 
     model: str = "demo"
@@ -50,6 +51,7 @@ class ModelSpec:
     cache_tokens: int | None = None
     cache_dir: Path | None = None
     max_requests: int = 256
+    share_prefixes: bool = True
 
 
 @dataclass(frozen=True, slots=True)

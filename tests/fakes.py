@@ -173,6 +173,7 @@ class ScriptedEngine(PretendEngine):
         self.prompts: list[list[int]] = []
         self.samplings: list[Sampling] = []
         self.resumes: list[list[int]] = []
+        self.owners: list[str] = []
         self.tickets: list[Ticket] = []
 
     @property
@@ -189,11 +190,13 @@ class ScriptedEngine(PretendEngine):
         *,
         resume: Sequence[int] = (),
         tools: Sequence[Tool] = (),
+        owner: str = "",
     ) -> Ticket:
         self.validate(token_ids, choice)
         self.prompts.append(list(token_ids))
         self.samplings.append(choice)
         self.resumes.append(list(resume))
+        self.owners.append(owner)
         ticket = new_ticket(token_ids, choice, resume=resume, tools=tools)
         self.tickets.append(ticket)
         if ticket.finish is None:

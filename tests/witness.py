@@ -85,6 +85,7 @@ class WitnessEngine(PretendEngine):
         *,
         resume: Sequence[int] = (),
         tools: Sequence[Tool] = (),
+        owner: str = "",
     ) -> Ticket:
         self.validate(token_ids, choice)
         answer = witness_ids(ScriptFormat().decode(token_ids), choice.seed)
