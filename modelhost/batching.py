@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import ContinuousBatchingConfig, GenerationConfig
 
-from modelhost import sampling, scheduling
+from modelhost import attention, sampling, scheduling
 
 CPU_CACHE_TOKENS = 16_384
 
@@ -27,6 +27,7 @@ def new_manager(
         if cache_tokens is not None:
             config.num_blocks = -(-cache_tokens // config.page_size)
     else:
+        attention.install()
         config.page_size = 16  # small pages and batches: first tokens wait less on a CPU
         config.max_batch_tokens = 256
         config.max_requests_per_batch = 64

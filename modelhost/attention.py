@@ -1,0 +1,95 @@
+"""Attention over the paged cache on CPUs, request by request.
+
+Without a flash kernel the library computes every request's queries against every request's
+keys and masks what is foreign: work that grows with the square of the number of requests.
+Here each request meets its own keys only, which also makes its numbers independent of its
+neighbours; see docs/decisions/0010.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+
+FULL = "full_attention"  # layers without a window, as configs call them
+NAME = "sdpa"  # the only such implementation that the batching manager takes without a GPU
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    cache: Any = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """The library's `sdpa` where there is no paged cache, or a GPU; else one request at a time.
+
+    query [1, heads, tokens of all requests, head_dim]; key and value likewise with their own
+    heads, new tokens only. Result [1, tokens, heads, head_dim].
+    """
+    if cache is None or query.device.type != "cpu":
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, cache=cache, **kwargs
+        )
+    # Puts the new keys and values into the cache, gives all of them back, and leaves this
+    # layer's own lengths in kwargs.
+    key, value = cache.update(
+        key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs
+    )
+    window = cache.layer_to_allocator[module.layer_idx].layer_type != FULL
+    ends_q, ends_k = kwargs["cu_seq_lens_q"].tolist(), kwargs["cu_seq_lens_k"].tolist()
+    _, heads, tokens, dim = query.shape
+    result = query.new_empty(1, tokens, heads, dim)
+    for at in range(len(ends_q) - 1):
+        rows, keys = slice(ends_q[at], ends_q[at + 1]), slice(ends_k[at], ends_k[at + 1])
+        own = query[:, :, rows], key[:, :, keys], value[:, :, keys]
+        count, known = rows.stop - rows.start, keys.stop - keys.start
+        # One token sees all, and a prompt's beginning what is before: unless a window says else.
+        plain = attention_mask is None or (not window and count in (1, known))
+        mask = None if attention_mask is None or plain else attention_mask[..., rows, keys]
+        result[:, rows] = (_one_token if count == 1 else _many_tokens)(*own, mask, scaling)
+    return result, None
+
+
+def _one_token(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+) -> torch.Tensor:
+    """The heads that share keys become rows, so nothing is repeated."""
+    _, heads, _, dim = query.shape
+    groups = key.shape[1]
+    rows = query.reshape(1, groups, heads // groups, dim)
+    result = scaled_dot_product_attention(rows, key, value, attn_mask=mask, scale=scaling)
+    return result.reshape(1, 1, heads, dim)
+
+
+def _many_tokens(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Without a mask each token sees itself and those before it."""
+    repeats = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
+    result = scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=mask is None, scale=scaling
+    )
+    return result.transpose(1, 2)
+
+
+def install() -> None:
+    """Make it the process's `sdpa`; models without a paged cache do not notice."""
+    AttentionInterface.register(NAME, attend)
