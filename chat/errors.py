@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
+from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from django.views import defaults
 from rest_framework import exceptions
@@ -49,6 +50,7 @@ class Code(StrEnum):
     INTERNAL_ERROR = "internal_error"
     GENERATION_FAILED = "generation_failed"
     SERVER_STOPPING = "server_stopping"
+    DATABASE_UNAVAILABLE = "database_unavailable"
     MODEL_LOADING = "model_loading"
     MODEL_FAILED = "model_failed"
 
@@ -128,6 +130,14 @@ def failure_of(error: Exception) -> Failure | None:
         return _of_modelhost(error)
     if isinstance(error, exceptions.APIException):
         return _of_rest_framework(error)
+    if isinstance(error, OperationalError | InterfaceError):
+        logger.error("the database did not answer: %s", error)
+        sentence = "The database does not answer."
+        return Failure(503, Code.DATABASE_UNAVAILABLE, sentence, retry_after=5)
+    return _of_chat(error)
+
+
+def _of_chat(error: Exception) -> Failure | None:
     match error:
         case ConversationBusy():
             return Failure(409, Code.CONVERSATION_BUSY, str(error), retry_after=2)

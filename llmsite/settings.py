@@ -170,6 +170,9 @@ SQLITE_OPTIONS = {
 }
 
 
+POOL_TIMEOUT = 30.0  # seconds that a request waits for its turn
+
+
 def database(url: str) -> dict[str, object]:
     """Connection settings for a URL. Streams hold no connection, so none is kept open either."""
     if url.partition(":")[0] not in environ.Env.DB_SCHEMES:
@@ -179,6 +182,11 @@ def database(url: str) -> dict[str, object]:
         config["OPTIONS"] = SQLITE_OPTIONS
         # Tests use several threads, which an in-memory database would not share.
         config["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
+    else:
+        # PostgreSQL refuses the hundred-and-first connection. Every request has a thread of its
+        # own and needs one for some milliseconds: they take turns.
+        size = max(1, env.int("LLMSITE_DATABASE_POOL", default=10))
+        config["OPTIONS"] = {"pool": {"min_size": 1, "max_size": size, "timeout": POOL_TIMEOUT}}
     return config
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from django.db import OperationalError
 from django.test import Client
 from rest_framework.exceptions import Throttled, ValidationError
 
+from chat import responses
 from chat.errors import Code, Failure, failure_of
 from chat.models import Conversation, Prompt
 from chat.views import completions, conversations, messages
@@ -206,3 +208,19 @@ def test_nested_mistakes_are_named_by_their_path():
 def test_an_exception_of_nobodys_has_no_failure():
     assert failure_of(RuntimeError("x")) is None
     assert failure_of(Throttled()).code == "too_many_requests"
+
+
+@pytest.mark.parametrize("path", ["/chat/new/message/", "/v1/chat/completions"])
+def test_a_database_that_does_not_answer_is_503_and_no_mistake_of_the_caller(
+    api, engine, path, monkeypatch
+):
+    def refuse(*args, **options):
+        raise OperationalError("too many clients already")
+
+    monkeypatch.setattr(responses, "_store", refuse)
+    body = {"prompt": "a"} if path.startswith("/chat") else {"messages": USER}
+    answer = api.post(path, json=body)
+
+    assert (answer.status_code, named(answer)[0]) == (503, "database_unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "too many" not in answer.text

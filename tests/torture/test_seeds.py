@@ -13,13 +13,15 @@ from typing import Any
 import httpx
 import pytest
 from django.db import connections
+from django.db.models.signals import post_save
+from django.dispatch import receiver
 from django.utils import timezone
 
 from chat.models import Response
 from chat.supervisor import supervisor
 from modelhost.engine import Engine
 from modelhost.text import ResponseDecoder
-from tests.torture.reading import Reading, events
+from tests.torture.reading import Reading
 from tests.torture.size import FULL, amount
 from tests.web import eventually
 
@@ -64,19 +66,25 @@ def questions() -> list[dict[str, Any]]:
     ]
 
 
+KEPT: dict[uuid.UUID, Any] = {}
+
+
+@receiver(post_save, sender=Response)
+def keep(instance: Response, created: bool, **_: Any) -> None:
+    """What is kept for another process is there from the first moment, and only until the end."""
+    if created:
+        KEPT[instance.pk] = instance.continuation
+
+
 def ask(api: httpx.Client, question: dict[str, Any]) -> tuple[Response, Any]:
     """The finished row, and what was kept for another process while it was made."""
     reading = Reading()
     with api.stream("POST", "/chat/new/message/", json=question) as response:
-        lines = response.iter_lines()
-        reading.take(events(lines, 1))
-        rows = Response.objects.filter(pk=uuid.UUID(reading.message_id))
-        kept = rows.get().continuation
-        reading.take(lines)
-    row = rows.get()
+        reading.take(response.iter_lines())
+    row = Response.objects.get(pk=uuid.UUID(reading.message_id))
     connections.close_all()  # this may be a thread that nobody cleans up after
     assert reading.text == row.text
-    return row, kept
+    return row, KEPT[row.pk]
 
 
 def abandon(row: Response, kept: Any, *, at: int, engine: Engine) -> None:
