@@ -93,7 +93,7 @@ LLMSITE_QUANTIZE = env.str("LLMSITE_QUANTIZE", default="")
 LLMSITE_CACHE = env.str("LLMSITE_CACHE", default="") or None
 LLMSITE_CACHE_TOKENS = env.int("LLMSITE_CACHE_TOKENS", default=0) or None
 # `owner`: prompts of one user that begin alike compute that beginning once. `off`: nobody's.
-LLMSITE_PREFIX_SHARING = env.str("LLMSITE_PREFIX_SHARING", default="owner")
+LLMSITE_PREFIX_SHARING = env.str("LLMSITE_PREFIX_SHARING", default="off")
 if LLMSITE_PREFIX_SHARING not in ("owner", "off"):
     raise ImproperlyConfigured(
         f"LLMSITE_PREFIX_SHARING is {LLMSITE_PREFIX_SHARING!r}; owner or off is needed."

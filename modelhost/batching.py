@@ -13,7 +13,7 @@ CPU_CACHE_TOKENS = 16_384
 
 
 def new_manager(
-    model: Any, *, stop_ids: Collection[int], cache_tokens: int | None, share_prefixes: bool = True
+    model: Any, *, stop_ids: Collection[int], cache_tokens: int | None, share_prefixes: bool = False
 ) -> Any:
     """A manager that takes arg-maxes of what RequestSampler makes of the logits."""
     on_cuda = model.device.type == "cuda"

@@ -46,7 +46,7 @@ class Engine:
         adapter: str = "",
         cache_tokens: int | None = None,
         max_requests: int = 256,
-        share_prefixes: bool = True,
+        share_prefixes: bool = False,
     ) -> None:
         self._format = loaded.format
         stop_ids = self._format.stop_ids

@@ -51,7 +51,7 @@ class ModelSpec:
     cache_tokens: int | None = None
     cache_dir: Path | None = None
     max_requests: int = 256
-    share_prefixes: bool = True
+    share_prefixes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
