@@ -1,6 +1,8 @@
 # make run     install if needed, prepare the database, start the server
 # make test    everything that must hold: format, lint, types, contracts, migrations, tests
 # make figures measure what docs/figures.md reports
+# make bench   the same prompts to this project and to what people would use instead, side by side
+# make torture crashes, cuts, poison and races at full size; takes an hour or more
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: setup run test lint figures clean
+.PHONY: setup run test lint figures bench torture clean
 
 setup: $(VENV)/.installed
 
@@ -47,6 +49,18 @@ test: lint
 
 figures: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.figures
+
+$(VENV)/.installed-bench: $(VENV)/.installed requirements-bench.txt
+	@$(PIP) install -r requirements-bench.txt
+	@touch $@
+
+# Half an hour. BENCH="--quick" only shows that everything runs; "--help" lists the sizes.
+bench: $(VENV)/.installed-bench
+	$(BIN)/python -m bench.many $(BENCH)
+
+# Sizes are TORTURE_<NAME>, see tests/torture. On PostgreSQL too where TEST_DATABASE_URL names one.
+torture: $(VENV)/.installed-dev
+	TORTURE=full $(PYTEST) --timeout 7200 tests/torture
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

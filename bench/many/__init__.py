@@ -1,0 +1,1 @@
+"""Many at once, measured beside what people would use instead: `make bench`."""
