@@ -60,6 +60,7 @@ bench: $(VENV)/.installed-bench
 
 # Sizes are TORTURE_<NAME>, see tests/torture. On PostgreSQL too where TEST_DATABASE_URL names one.
 torture: $(VENV)/.installed-dev
+	@[ -n "$$TEST_DATABASE_URL" ] || echo "TEST_DATABASE_URL names no PostgreSQL: all of it on SQLite only."
 	TORTURE=full $(PYTEST) --timeout 7200 tests/torture
 
 clean:

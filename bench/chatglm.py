@@ -20,7 +20,7 @@ import torch
 
 from bench.checkpoint import Shape, write_checkpoint
 from modelhost.engine import Engine
-from modelhost.loading import load
+from modelhost.loading import describe, load
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec, Sampling
 
@@ -39,7 +39,7 @@ def main() -> None:
         begun = time.perf_counter()
         engine = load(spec, Progress(terminal=True))
         seconds = time.perf_counter() - begun
-        report(engine, seconds)
+        report(engine, seconds, size=describe(spec).memory_bytes)
         engine.stop()
 
 
@@ -56,10 +56,9 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def report(engine: Engine, seconds: float) -> None:
-    """The table."""
+def report(engine: Engine, seconds: float, *, size: int) -> None:
+    """The table. size: of the weights, in bytes."""
     card = engine.card
-    size = card.parameters * getattr(torch, card.dtype).itemsize
     bandwidth = copy_bandwidth(card.device)
     print(
         f"{card.architecture}, {card.parameters / 1e9:.2f} billion parameters, {card.dtype}, ",

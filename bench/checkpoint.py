@@ -76,7 +76,8 @@ def layer_of(shape: Shape, base: str) -> Tensors:
 
 def weights(*size: int) -> torch.Tensor:
     """Small random fp16 numbers; their values do not matter for speed or memory."""
-    return torch.empty(size, dtype=torch.float16).uniform_(-0.02, 0.02)
+    device = "cuda" if torch.cuda.is_available() else "cpu"  # where billions of them take seconds
+    return torch.empty(size, dtype=torch.float16, device=device).uniform_(-0.02, 0.02).cpu()
 
 
 def ones(size: int) -> torch.Tensor:

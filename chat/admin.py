@@ -143,10 +143,13 @@ class ResponseAdmin(ReadOnlyAdmin):
     @admin.action(permissions=["stop"], description="Stop the selected responses")
     def stop(self, request: HttpRequest, rows: QuerySet[Response]) -> None:
         """End what is being generated; the texts so far stay."""
-        active = [row for row in rows if row.active]
-        for row in active:
+        # Not the rest of them: "select all" of the log is a million rows, with all their text.
+        active: QuerySet[Response] = rows.filter(status__in=Response.ACTIVE)
+        stopped = 0
+        for row in active.select_related(None).only("status"):
             responses.stop(row)
-        self.message_user(request, f"{len(active)} responses stopped.", messages.SUCCESS)
+            stopped += 1
+        self.message_user(request, f"{stopped} responses stopped.", messages.SUCCESS)
 
     @admin.display(description="asked", ordering="created_at")
     def asked_at(self, row: Response) -> str:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-WINDOW = 60.0  # seconds over which the rate is measured
+WINDOW = 60.0  # seconds over which a rate is measured, and of rest after which it counts no more
 LONGEST_WAIT = 120  # seconds; the official OpenAI clients give up on more
-UNKNOWN_WAIT = 10  # seconds, while nothing has finished yet
+UNKNOWN_WAIT = 10  # seconds, while nothing has left in the last WINDOW of work
 
 
 class Overloaded(Exception):
@@ -45,20 +45,71 @@ class Load:
         return self.requests > limit.requests or (self.tokens > limit.tokens and self.requests > 1)
 
 
+class Meter:
+    """What is inside, of everybody or of one caller, and how fast it was worked off lately.
+
+    Its clock runs while something is inside: a rest is neither slow work nor fast.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.load = Load()
+        self._at = now
+        self._worked = 0.0
+        self._left: deque[tuple[float, Load]] = deque()
+
+    def rests(self, now: float) -> bool:
+        """Whether nothing is inside, and what left did so too long ago to say anything."""
+        return not self.load.requests and now - self._at > WINDOW
+
+    def enter(self, load: Load, now: float) -> None:
+        """Something comes."""
+        if self.rests(now):
+            self._worked = 0.0
+            self._left.clear()
+        self._work(now)
+        self.load += load
+
+    def leave(self, load: Load, now: float, *, served: bool) -> None:
+        """Something goes; unless it was served, that says nothing about the rate."""
+        self._work(now)
+        self.load -= load
+        if served:
+            self._left.append((self._worked, load))
+
+    def wait(self, excess: Load, now: float) -> int:
+        """Whole seconds until so much is expected to have left, 1 to LONGEST_WAIT."""
+        self._work(now)
+        while self._left and self._left[0][0] < self._worked - WINDOW:
+            self._left.popleft()
+        gone = sum((load for _, load in self._left), Load())
+        span = min(WINDOW, self._worked)
+        waits = [
+            part * span / whole
+            for part, whole in ((excess.requests, gone.requests), (excess.tokens, gone.tokens))
+            if part > 0 and whole > 0
+        ]
+        return min(LONGEST_WAIT, max(1, math.ceil(max(waits, default=UNKNOWN_WAIT))))
+
+    def _work(self, now: float) -> None:
+        if self.load.requests:
+            self._worked += now - self._at
+        self._at = now
+
+
 class Admission:
     """The places of one process."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._total = Load()
-        self._of: dict[str, Load] = {}
-        self._left: deque[tuple[float, Load]] = deque()
+        self._all = Meter(clock())
+        self._of: dict[str, Meter] = {}
+        self._tidied_at = clock()
 
     @property
     def total(self) -> Load:
         """What is inside now."""
-        return self._total
+        return self._all.load
 
     def check(self, caller: str) -> None:
         """Refuse early what would be refused anyway. Raises Overloaded."""
@@ -75,8 +126,10 @@ class Admission:
         with self._lock:
             if not always:
                 self._refuse(caller, load)
-            self._total += load
-            self._of[caller] = self._of.get(caller, Load()) + load
+            now = self._clock()
+            self._tidy(now)
+            for meter in (self._all, self._of.setdefault(caller, Meter(now))):
+                meter.enter(load, now)
         given_up = threading.Lock()
 
         def leave(*, served: bool = True) -> None:
@@ -87,45 +140,33 @@ class Admission:
 
     def _leave(self, caller: str, load: Load, *, served: bool) -> None:
         with self._lock:
-            self._total -= load
-            rest = self._of[caller] - load
-            if rest.requests:
-                self._of[caller] = rest
-            else:
-                del self._of[caller]
-            if served:
-                self._left.append((self._clock(), load))
+            now = self._clock()
+            for meter in (self._all, self._of[caller]):
+                meter.leave(load, now, served=served)
+
+    def _tidy(self, now: float) -> None:
+        """Forget callers whose meters say nothing any more."""
+        if now - self._tidied_at > WINDOW:
+            self._tidied_at = now
+            self._of = {caller: meter for caller, meter in self._of.items() if not meter.rests(now)}
 
     def _refuse(self, caller: str, load: Load) -> None:
         everybody, one = limits()
-        if (self._total + load).exceeds(everybody):
+        now = self._clock()
+        together = self._all.load + load
+        if together.exceeds(everybody):
             raise Overloaded(
                 f"The server takes {everybody.requests} requests with {everybody.tokens} prompt "
                 "tokens at once, and that many are running or waiting.",
-                self._wait(self._total + load - everybody),
+                self._all.wait(together - everybody, now),
             )
-        if (self._of.get(caller, Load()) + load).exceeds(one):
+        own = self._of.get(caller) or Meter(now)
+        if (own.load + load).exceeds(one):
             raise Overloaded(
                 f"One caller may have {one.requests} requests with {one.tokens} prompt tokens "
                 "running or waiting at once.",
-                self._wait(self._of.get(caller, Load()) + load - one),
+                own.wait(own.load + load - one, now),
             )
-
-    def _wait(self, excess: Load) -> int:
-        """Seconds until so much is expected to have left."""
-        now = self._clock()
-        while self._left and self._left[0][0] < now - WINDOW:
-            self._left.popleft()
-        if not self._left:
-            return UNKNOWN_WAIT
-        gone = sum((load for _, load in self._left), Load())
-        span = max(1.0, now - self._left[0][0])
-        waits = [
-            part / (whole / span)
-            for part, whole in ((excess.requests, gone.requests), (excess.tokens, gone.tokens))
-            if part > 0 and whole > 0
-        ]
-        return min(LONGEST_WAIT, max(1, math.ceil(max(waits, default=UNKNOWN_WAIT))))
 
 
 def limits() -> tuple[Load, Load]:

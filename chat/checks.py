@@ -61,10 +61,13 @@ def defaults_are_in_range(app_configs: Any, **options: Any) -> list[checks.Check
     ranges = {
         "LLMSITE_TEMPERATURE": 0 <= settings.LLMSITE_TEMPERATURE <= 2,
         "LLMSITE_TOP_P": 0 < settings.LLMSITE_TOP_P <= 1,
+        "LLMSITE_ENGINE_PATIENCE": settings.LLMSITE_ENGINE_PATIENCE > 0,
         "LLMSITE_MAX_REQUESTS": settings.LLMSITE_MAX_REQUESTS >= 1,
         "LLMSITE_MAX_QUEUED_TOKENS": settings.LLMSITE_MAX_QUEUED_TOKENS >= 1,
         "LLMSITE_MAX_REQUESTS_PER_CALLER": settings.LLMSITE_MAX_REQUESTS_PER_CALLER >= 1,
         "LLMSITE_MAX_TOKENS_PER_CALLER": settings.LLMSITE_MAX_TOKENS_PER_CALLER >= 1,
+        "LLMSITE_MAX_STREAMS": settings.LLMSITE_MAX_STREAMS >= 1,
+        "LLMSITE_MAX_STREAMS_PER_CALLER": settings.LLMSITE_MAX_STREAMS_PER_CALLER >= 1,
         "LLMSITE_MAX_BODY": settings.LLMSITE_MAX_BODY >= 1024,
         "LLMSITE_BODY_SECONDS": settings.LLMSITE_BODY_SECONDS > 0,
     }

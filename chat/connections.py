@@ -33,6 +33,7 @@ class Connection:
         self.closed = False
         self.finished = False
         self._callbacks: list[Callable[[], None]] = []
+        self._at_end: list[Callable[[], None]] = []
         self._lock = threading.Lock()
 
     def on_close(self, callback: Callable[[], None]) -> None:
@@ -48,22 +49,37 @@ class Connection:
                 return
         _call(callback)
 
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Call back once when the exchange ends, however; at once when it has ended already.
+
+        As above: quick, and what it raises is logged.
+        """
+        with self._lock:
+            if not self.closed and not self.finished:
+                self._at_end.append(callback)
+                return
+        _call(callback)
+
     def close(self) -> None:
         """The client left."""
         with self._lock:
             if self.closed or self.finished:
                 return
             self.closed = True
-            callbacks, self._callbacks = self._callbacks, []
+            callbacks = [*self._callbacks, *self._at_end]
+            self._callbacks, self._at_end = [], []
         for callback in callbacks:
             _call(callback)
 
     def finish(self) -> None:
         """The answer is complete: what happens to the connection now concerns nobody."""
         with self._lock:
-            if not self.closed:
-                self.finished = True
-                self._callbacks = []
+            if self.closed or self.finished:
+                return
+            self.finished = True
+            callbacks, self._callbacks, self._at_end = self._at_end, [], []
+        for callback in callbacks:
+            _call(callback)
 
 
 class ConnectionWatch:
@@ -90,17 +106,24 @@ class ConnectionWatch:
                 connection.finish()
             await send(message)
 
-        await self._application({**scope, KEY: connection}, watched_receive, watched_send)
+        try:
+            await self._application({**scope, KEY: connection}, watched_receive, watched_send)
+        finally:
+            connection.finish()  # also of what was cut off without its last piece
 
 
 def connection_of(request: Any) -> Connection:
     """The connection of Django's or REST framework's request.
 
-    Outside ASGI (the test client, WSGI) nobody can know: one that never closes.
+    Outside ASGI (the test client, WSGI) nobody can know: one that never closes, over already.
     """
     scope = getattr(request, "scope", None) or {}
     connection = scope.get(KEY)
-    return connection if isinstance(connection, Connection) else Connection()
+    if isinstance(connection, Connection):
+        return connection
+    unknown = Connection()
+    unknown.finish()
+    return unknown
 
 
 def _call(callback: Callable[[], None]) -> None:

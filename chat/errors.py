@@ -22,6 +22,7 @@ from rest_framework.views import set_rollback
 
 from chat.admission import Overloaded
 from chat.idempotency import HEADER, KeyReused
+from chat.readers import RETRY_AFTER, TooManyStreams
 from modelhost import errors as modelhost
 
 logger = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class Code(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     UNSUPPORTED_MEDIA_TYPE = "unsupported_media_type"
     TOO_MANY_REQUESTS = "too_many_requests"
+    TOO_MANY_STREAMS = "too_many_streams"
     INTERNAL_ERROR = "internal_error"
     GENERATION_FAILED = "generation_failed"
     SERVER_STOPPING = "server_stopping"
@@ -146,6 +148,8 @@ def _of_chat(error: Exception) -> Failure | None:
         case Overloaded():
             after = error.retry_after
             return Failure(429, Code.TOO_MANY_REQUESTS, str(error), retry_after=after)
+        case TooManyStreams():
+            return Failure(429, Code.TOO_MANY_STREAMS, str(error), retry_after=RETRY_AFTER)
         case ServerStopping():
             return Failure(503, Code.SERVER_STOPPING, str(error), retry_after=RESTART)
         case ModelNotFound():

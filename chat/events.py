@@ -16,6 +16,7 @@ from chat.models import Response
 from chat.questions import Accepted
 from modelhost.types import Role, Turn, Usage
 
+PING = ": ping\n\n"  # a comment: it shows that the stream lives
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
@@ -84,13 +85,18 @@ async def stream(
     Without one it ends when this process does: the reader comes back with its cursor.
     """
     yield opening(live.id, after)
+    told: int | None = None
     async with aclosing(live.queue()) as positions:
         async for position in positions:
-            yield queued(live.id, position)
+            if position is None or position == told:
+                yield PING
+            else:
+                yield queued(live.id, position)
+            told = position
     async with aclosing(live.follow(after)) as pieces:
         async for piece in pieces:
             after = piece.cursor
-            yield delta(live.id, piece.text, after)
+            yield delta(live.id, piece.text, after) if piece.text else PING
     if live.outcome is not None:
         yield terminal(live.id, live.outcome, after, omitted)
 
@@ -99,8 +105,9 @@ async def whole(live: LiveResponse, *, omitted: Sequence[str] = ()) -> AsyncGene
     """The complete text as a single piece, then the terminal event."""
     yield opening(live.id, 0)
     async with aclosing(live.follow()) as pieces:
-        async for _ in pieces:
-            pass
+        async for piece in pieces:
+            if not piece.text:
+                yield PING
     if live.outcome is not None:
         text = live.text
         yield delta(live.id, text, len(text))

@@ -110,7 +110,7 @@ def place_behind(response: Response | None, conversation: Conversation) -> Place
     if response is None:
         name = root_fingerprint(_own_persona(conversation))
     else:
-        # An interrupted response has no name; its own id keeps what follows from matching others.
+        # Where the history is not known, the id keeps what follows from matching others.
         name = response.fingerprint or f"response:{response.pk.hex}"
     return Place(
         conversation=conversation, system=conversation.system, follows=response, fingerprint=name

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.db import connections
 from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
@@ -58,6 +62,19 @@ class Attempt:
     def caller(self) -> str:
         """Whose places it takes."""
         return caller_of(self.api_key.pk if self.api_key else None, self.user.pk)
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Equal keys go one after the other through this process; others do not wait.
+
+        So what comes second finds the row of the first and joins it, instead of being rendered,
+        and counted against the caller's limits, once more.
+        """
+        if not self.key:
+            yield
+            return
+        with _turns.taken((self.user.pk, self.key)):
+            yield
 
     def earlier(self) -> Response | None:
         """The response of an earlier attempt, to be joined. Raises KeyReused."""
@@ -125,6 +142,36 @@ def digest(path: str, body: Any) -> str:
     """The name of a request: sha256 over its path and its JSON, whatever the fields' order."""
     said = json.dumps([path.rstrip("/"), body], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
+
+
+class _Turns:
+    """A lock for each name that somebody goes through with, and for no other."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._going: dict[tuple[Any, str], tuple[threading.Lock, int]] = {}
+
+    @contextmanager
+    def taken(self, name: tuple[Any, str]) -> Iterator[None]:
+        with self._lock:
+            turn, count = self._going.get(name, (threading.Lock(), 0))
+            self._going[name] = turn, count + 1
+        try:
+            if not turn.acquire(blocking=False):
+                connections.close_all()  # whoever has the turn needs one, and a pool has few
+                turn.acquire()
+            try:
+                yield
+            finally:
+                turn.release()
+        finally:
+            with self._lock:
+                turn, count = self._going.pop(name)
+                if count > 1:
+                    self._going[name] = turn, count - 1
+
+
+_turns = _Turns()
 
 
 class _Forgetting:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -42,19 +43,21 @@ class Outcome:
 
 
 LOOK_AT_QUEUE = 1.0  # seconds between looks at the place in the queue
+HEARTBEAT = 15.0  # seconds of silence after which a reader's proxies must see that it is served
 
 
 class LiveResponse:
     """Text that grows until its outcome is known. `close` comes after the row was written.
 
     outcome: None at the end means that the process stops; the response goes on in the next one.
-    position: how many are ahead of it in the queue.
+    position: how many are ahead of it in the queue; None where that is not known, as in a
+    process that does not carry it.
     """
 
     def __init__(self, response_id: UUID) -> None:
         self.id = response_id
         self.outcome: Outcome | None = None
-        self.position: Callable[[], int] = lambda: 0
+        self.position: Callable[[], int | None] = lambda: None
         self._ended = False
         self._attached = 0
         self._deltas: list[Delta] = []
@@ -130,7 +133,10 @@ class LiveResponse:
         return self._closed.wait(timeout)
 
     async def follow(self, after: int = 0) -> AsyncGenerator[Delta, None]:
-        """The text behind the cursor, piece by piece as it was made; ends with the outcome."""
+        """The text behind the cursor, piece by piece as it was made; ends with the outcome.
+
+        An empty piece says that nothing came for HEARTBEAT seconds.
+        """
         at = 0
         with self._listening() as wake:
             while True:
@@ -142,24 +148,32 @@ class LiveResponse:
                     if delta.cursor > after:
                         yield Delta(delta.text[-(delta.cursor - after) :], delta.cursor)
                         after = delta.cursor
+                        if at < len(self._deltas):  # a long replay never waits for anything
+                            await asyncio.sleep(0)
                 if ended:
                     return
-                await wake.wait()
+                if not await _woken(wake, HEARTBEAT):
+                    yield Delta("", after)
 
-    async def queue(self, every: float = LOOK_AT_QUEUE) -> AsyncGenerator[int, None]:
-        """How many are ahead, whenever that changed; ends with the first piece of text."""
-        told = 0
+    async def queue(self, every: float = LOOK_AT_QUEUE) -> AsyncGenerator[int | None, None]:
+        """How many are ahead, None when nobody knows; ends with the first piece of text.
+
+        Whenever that changed, and once more after HEARTBEAT seconds in which it did not. Who is
+        next, with nobody ahead, hears of it only when that lasts: most begin at once.
+        """
+        told: int | None = None
+        told_at, lasts = time.monotonic(), False
         with self._listening() as wake:
             while True:
                 wake.clear()
                 if self._deltas or self._ended:
                     return
                 position = self.position()
-                if position != told:
-                    told = position
+                news = position != told and (position != 0 or told is not None or lasts)
+                if news or time.monotonic() >= told_at + HEARTBEAT:
+                    told, told_at = position, time.monotonic()
                     yield position
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), every)
+                lasts = not await _woken(wake, min(every, HEARTBEAT)) or lasts
 
     @contextmanager
     def _listening(self) -> Iterator[asyncio.Event]:
@@ -178,6 +192,15 @@ class LiveResponse:
         for loop, event in readers:
             with suppress(RuntimeError):  # that reader's loop is closed
                 loop.call_soon_threadsafe(event.set)
+
+
+async def _woken(wake: asyncio.Event, seconds: float) -> bool:
+    """Whether it was, within so long. Without a task of its own: this runs for every piece."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await wake.wait()
+    except TimeoutError:
+        return False
 
 
 def usage_of(response: Response) -> Usage:

@@ -115,7 +115,7 @@ async def stream(
     yield write.delta({"role": "assistant", "content": ""})
     async with aclosing(live.follow()) as pieces:
         async for piece in pieces:
-            yield write.delta({"content": piece.text})
+            yield write.delta({"content": piece.text}) if piece.text else PING
     outcome = live.outcome
     if outcome is None or outcome.failed:
         failure = Failure(503, Code.SERVER_STOPPING, STOPPING)

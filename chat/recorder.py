@@ -28,6 +28,7 @@ from django.utils import timezone
 from chat.exchanges import extend_fingerprint
 from chat.live import LiveResponse, Outcome
 from chat.models import Response
+from chat.updates import update_active
 from modelhost.types import Finish, FinishReason, Piece, Role, Turn, Usage
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,9 @@ STATUS_OF = {
 
 # What a row keeps only while it is active.
 SETTLED: dict[str, Any] = {"lease_until": None, "worker": "", "continuation": None}
+
+# What it says when the process that carried it stops: nobody's, and that is nobody's fault.
+RELEASED: dict[str, Any] = {"worker": "", "attempts": 0}
 
 
 @dataclass(slots=True, eq=False)
@@ -147,7 +151,7 @@ class Record:
                 **SETTLED,
             }
         elif released:
-            values |= {"lease_until": timezone.now(), "worker": "", "attempts": 0}
+            values |= {**RELEASED, "lease_until": timezone.now()}
         return values
 
 
@@ -178,8 +182,8 @@ def _write(record: Record) -> Outcome | None:
     record.dirty = False  # before reading: what comes meanwhile makes it dirty again
     finish, outcome = record.finish, record.outcome
     released = outcome is None and record.goes_on_elsewhere(finish)
-    rows = Response.objects.active().filter(pk=record.live.id, worker=WORKER)
-    record.lost = not rows.update(**record.columns(outcome, released=released))
+    columns = record.columns(outcome, released=released)
+    record.lost = not update_active(record.live.id, WORKER, columns)
     record.released = released
     return outcome
 
@@ -197,6 +201,12 @@ def _give_up(record: Record, error: Exception) -> None:
     record.settle(Finish(FinishReason.ERROR, usage, sentence))
     settle(record.live.id, Response.Status.FAILED, error=sentence)
     record.stored = record.outcome
+
+
+def release(response_id: uuid.UUID, **more: Any) -> None:
+    """Leave a response of this process to whoever looks next."""
+    rows = Response.objects.active().filter(pk=response_id, worker=WORKER)
+    rows.update(**{**RELEASED, **more}, lease_until=timezone.now())
 
 
 def settle(response_id: uuid.UUID, status: str, *, error: str = "", **more: Any) -> None:

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 from django.db import Error
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from chat.admission import admission, caller_of
+from chat.exchanges import extend_fingerprint
 from chat.live import LiveResponse
 from chat.models import Response
-from chat.recorder import LEASE, WORKER, Record, settle
+from chat.recorder import LEASE, WORKER, Record, release, settle
 from modelhost.errors import Busy, NotReady, RequestRefused
 from modelhost.ticket import Ticket
 from modelhost.types import Sampling
@@ -61,14 +62,32 @@ class Continuation:
         return cls(**row.continuation) if row.continuation else None
 
 
+def fingerprint_of(row: Response) -> str:
+    """The name of the history that ends in this active row's text; empty when it is not known.
+
+    Clients resend what they have read, also of a response that ends without being generated.
+    """
+    try:
+        continuation = Continuation.of(row)
+    except TypeError:  # rows are as old as their makers
+        return ""
+    if continuation is None:
+        return ""
+    return extend_fingerprint(continuation.history, [*row.prompt.turns(), row.turn()])
+
+
+def abandoned(ours: Collection[UUID]) -> QuerySet[Response]:
+    """Rows that no process carries any more. Asked every second: it must not read the others."""
+    rows = Response.objects.abandoned(now=timezone.now()).exclude(pk__in=ours)
+    return rows.select_related("prompt").order_by("lease_until", "created_at")[:BATCH]
+
+
 def claim(*, ours: Collection[UUID]) -> Iterator[Response]:
-    """Abandoned rows that are this process's from now on, oldest first.
+    """Abandoned rows that are this process's from now on, the longest abandoned first.
 
     ours: what it carries already; while the database is locked their leases cannot be renewed.
     """
-    abandoned = Response.objects.abandoned(now=timezone.now()).exclude(pk__in=ours)
-    abandoned = abandoned.order_by("created_at")
-    for row in abandoned.select_related("prompt")[:BATCH]:
+    for row in abandoned(ours):
         # The lease that was read names the claim that is over: of two processes one gets it.
         mine = Response.objects.active().filter(pk=row.pk, lease_until=row.lease_until)
         if mine.update(
@@ -76,13 +95,6 @@ def claim(*, ours: Collection[UUID]) -> Iterator[Response]:
         ):
             row.attempts += 1
             yield row
-
-
-def release(row: Response) -> None:
-    """Give a claimed row back for a later look; that this process was no help is no attempt."""
-    Response.objects.active().filter(pk=row.pk, worker=WORKER).update(
-        worker="", lease_until=timezone.now(), attempts=F("attempts") - 1
-    )
 
 
 def recover(row: Response, engine: Engine, live: LiveResponse) -> tuple[Record, Ticket] | None:
@@ -93,7 +105,7 @@ def recover(row: Response, engine: Engine, live: LiveResponse) -> tuple[Record, 
     try:
         return _go_on(row, engine, live)
     except (Busy, NotReady):
-        release(row)
+        release(row.pk, attempts=F("attempts") - 1)  # that this was no help is no attempt
     except CannotGoOn as error:
         _end(row, Response.Status.INTERRUPTED, error=f"{CANNOT_GO_ON}; {error}")
     except Error:  # the database's trouble is not the row's
@@ -170,4 +182,10 @@ def _check(row: Response, engine: Engine) -> None:
 
 def _end(row: Response, status: Response.Status, *, error: str = "") -> None:
     logger.info("response %s is %s. %s", row.pk, status, error)
-    settle(row.pk, status, error=error, completion_tokens=len(row.token_ids))
+    settle(
+        row.pk,
+        status,
+        error=error,
+        completion_tokens=len(row.token_ids),
+        fingerprint=fingerprint_of(row),
+    )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from uuid import UUID
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from chat.live import LiveResponse, Outcome, stored_outcome, usage_of
 from chat.models import Response
 from chat.recorder import SETTLED, WORKER
+from chat.recovery import fingerprint_of
 from modelhost.types import FinishReason, Usage
 
 REMOVED = Outcome(
@@ -38,19 +40,27 @@ def show(live: LiveResponse, row: Response | None) -> None:
 
 def stop_requests() -> list[UUID]:
     """Responses of this process that were stopped through another one."""
-    mine = Response.objects.active().filter(worker=WORKER, stop_requested=True)
-    return list(mine.values_list("pk", flat=True))
+    return list(stopped_elsewhere().values_list("pk", flat=True))
+
+
+def stopped_elsewhere() -> QuerySet[Response]:
+    """Those rows. Asked five times a second: it must not read the others."""
+    return Response.objects.active().filter(worker=WORKER, stop_requested=True).order_by()
 
 
 def request_stop(row: Response) -> None:
     """Stop a response that another process carries, or none does at the moment."""
     active = Response.objects.active().filter(pk=row.pk)
     active.update(stop_requested=True)
-    now = timezone.now()
-    active.filter(lease_until__lt=now).update(  # nobody is there to hear it
+    left = active.filter(lease_until__lt=timezone.now()).select_related("prompt").first()
+    if left is None:
+        return
+    # Nobody is there to hear it, unless somebody takes it over just now: that renews the lease.
+    active.filter(lease_until=left.lease_until).update(
         status=Response.Status.STOPPED,
         finish_reason=FinishReason.CANCELLED,
-        completion_tokens=usage_of(row).completion_tokens or len(row.token_ids),
-        finished_at=now,
+        completion_tokens=usage_of(left).completion_tokens or len(left.token_ids),
+        fingerprint=fingerprint_of(left),
+        finished_at=timezone.now(),
         **SETTLED,
     )

@@ -23,7 +23,7 @@ from chat.idempotency import Attempt, KeyTaken
 from chat.live import LiveResponse, Outcome
 from chat.models import Conversation, Response
 from chat.questions import Accepted, Question
-from chat.recorder import LEASE, WORKER, Record, settle
+from chat.recorder import LEASE, WORKER, Record, release, settle
 from chat.recovery import Continuation
 from chat.supervisor import supervisor
 from modelhost.errors import GenerationFailed, ModelHostError
@@ -42,6 +42,11 @@ def ask(question: Question, attempt: Attempt) -> Accepted:
     Raises ConversationBusy, Overloaded, KeyReused, ServerStopping and what the model host
     raises: NotReady, LoadFailed, BadTurns, BadSampling, PromptTooLong.
     """
+    with attempt.in_turn():
+        return _ask(question, attempt)
+
+
+def _ask(question: Question, attempt: Attempt) -> Accepted:
     if (earlier := attempt.earlier()) is not None:
         return join(earlier, question)
     if supervisor.draining:
@@ -68,7 +73,7 @@ def ask(question: Question, attempt: Attempt) -> Accepted:
         live = _start(response, question, engine, sampling, rendered, leave)
     except KeyTaken:
         leave(served=False)
-        return ask(question, attempt)  # the equal request that was faster is there to be joined
+        return _ask(question, attempt)  # another process was faster: there is a row to join
     except BaseException:
         leave(served=False)
         raise
@@ -225,6 +230,9 @@ def _start(
             rendered.token_ids, sampling, tools=question.tools, owner=str(response.user_id)
         )
     except ModelHostError as error:
+        if supervisor.draining:  # the engine was stopped after it had said that it would
+            release(response.pk)
+            raise ServerStopping from error
         settle(response.pk, Response.Status.FAILED, error=str(error))
         raise
     live = supervisor.live(response.pk)

@@ -4,6 +4,13 @@ Requests only hand a ticket over and follow; when a client leaves, nothing here
 changes. The thread has its own event loop, so it is the same under any ASGI
 server, in a management command and in a test, and it never borrows a request's
 context or database handle.
+
+Nothing that a round raises ends the thread. When it ends nevertheless, nobody would be
+answered any more while the server looks healthy: `well` is false, and `on_lost` is called so
+that the process is replaced, which is the way that is tried at every deployment: the rows are
+open, the next process goes on with them. To begin again in place would trust what is left of
+a loop that just broke in a way nobody foresaw; where nobody replaces the process (a command,
+a test), the next `start` does that all the same.
 """
 
 from __future__ import annotations
@@ -14,64 +21,81 @@ import logging
 import threading
 import time
 import weakref
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from uuid import UUID
 
-from django.db import close_old_connections, connections
+from django.db import connections
 from django.utils import timezone
 
-from chat import idempotency, recovery, remote
-from chat.live import LiveResponse, Outcome
-from chat.models import Response
-from chat.recorder import LEASE, Record, commit
-from modelhost.errors import LoadFailed, NotReady
-from modelhost.host import host
+from chat.live import LiveResponse
+from chat.recorder import Record
+from chat.upkeep import Running, Upkeep, stop
 from modelhost.ticket import Ticket
+from modelhost.types import Finish, FinishReason, Usage
 
 logger = logging.getLogger(__name__)
 
-COMMIT_EVERY = 0.25  # seconds: at most so much text is lost by a crash
+# Seconds from the beginning of a round to that of the next. A crash loses what came since the
+# last round and while that was written; together that shall stay below 250 ms.
+COMMIT_EVERY = 0.2
+SILENT = 5.0  # seconds without a round: the lease of all that it carries may be over by then
 LOOK_EVERY = 1.0  # seconds between looks for responses whose process is gone
 LAST_COMMIT = 3.0  # seconds for the last write when the process ends
 DRAIN_LOOK = 0.05  # seconds between looks at what is still running
 
 
 class Supervisor:
-    """Pumps tickets into live responses and live responses into rows."""
+    """Pumps tickets into live responses and live responses into rows.
+
+    on_lost: called once, from a thread of its own, when the supervisor's thread died.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
-        self._running: dict[UUID, tuple[Record, Ticket]] = {}
+        self._running: Running = {}
         self._lives: weakref.WeakValueDictionary[UUID, LiveResponse] = weakref.WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._upkeep = Upkeep(
+            self._running, lives=self._all_lives, live=self.live, adopt=self.adopt
+        )
         self._hurry = threading.Event()
+        self._round_at = 0.0
         self._recover = False
         self._stopping = False
         self.draining = False
+        self.on_lost: Callable[[], None] | None = None
 
     # Its life.
 
     def start(self, *, recover: bool = False) -> None:
-        """Begin; does nothing when it has begun.
+        """Begin; does nothing while it runs.
 
         recover: go on with responses whose process is gone, as soon as the model is there.
         """
         with self._lock:
             self._recover = self._recover or recover
-            if self._thread is None and not self.draining:
+            runs = self._thread is not None and self._thread.is_alive()
+            if not runs and not self.draining:
                 self._stopping = False
                 self._hurry.clear()
+                self._round_at = time.monotonic()
                 self._thread = threading.Thread(
-                    target=self._loop.run_until_complete,
-                    args=(self._run(),),
-                    name="chat-supervisor",
-                    daemon=True,
+                    target=self._carry, name="chat-supervisor", daemon=True
                 )
                 self._thread.start()
+
+    @property
+    def well(self) -> bool:
+        """Whether it does its work, as far as it has begun: its thread lives and gets round."""
+        thread = self._thread
+        if thread is None:
+            return True
+        return thread.is_alive() and time.monotonic() - self._round_at < SILENT
 
     def drain(self, seconds: float) -> None:
         """Let nothing new in, wait for what runs, leave the rest to the next process.
@@ -149,14 +173,14 @@ class Supervisor:
         """End a generation; its text so far stays. False when this process does not carry it."""
         entry = self._running.get(response_id)
         if entry is not None:
-            _stop(*entry)
+            stop(*entry)
         return entry is not None
 
     def left(self, live: LiveResponse) -> None:
         """A client that waited for it is gone: the last one may take the generation along."""
         entry = self._running.get(live.id)
         if live.detach() and entry is not None and entry[0].stop_on_leave:
-            _stop(*entry)
+            stop(*entry)
 
     def recheck(self, response_id: UUID) -> None:
         """Look at this response's row now: it may be gone, and then its generation ends."""
@@ -170,7 +194,15 @@ class Supervisor:
         """Generations not yet at their end."""
         return len(self._running)
 
-    # On its own loop.
+    # On its own thread and loop.
+
+    def _carry(self) -> None:
+        try:
+            self._loop.run_until_complete(self._run())
+        except BaseException:
+            logger.critical("the supervisor's thread died", exc_info=True)
+            if self.on_lost is not None:  # which joins this thread, among others
+                threading.Thread(target=self.on_lost, name="supervisor-lost", daemon=True).start()
 
     def _spawn(self, record: Record, ticket: Ticket) -> None:
         task = asyncio.get_running_loop().create_task(self._pump(record, ticket))
@@ -179,113 +211,64 @@ class Supervisor:
 
     async def _pump(self, record: Record, ticket: Ticket) -> None:
         record.started_at = record.started_at or timezone.now()
+        try:
+            finish = await self._take(record, ticket)
+        except Exception:  # without an end its row would be renewed, and waited for, for ever
+            logger.exception("response %s cannot be carried on", record.live.id)
+            ticket.cancel()
+            usage = ticket.finish.usage if ticket.finish else Usage(0, len(record.token_ids))
+            finish = Finish(FinishReason.ERROR, usage, "The response could not be carried on.")
+        if record.stored is None:  # else it was given up, and its row says so
+            record.settle(finish)
+        self._wake.set()  # an end is written at once, with everything else that is new
+
+    async def _take(self, record: Record, ticket: Ticket) -> Finish:
         async for piece in ticket:
             # What was held back stays so until more is known, which the next process makes.
             if piece.token_ids or not record.goes_on_elsewhere(ticket.finish):
                 record.take(piece)
         if ticket.finish is None:
             raise RuntimeError("a ticket ended without a finish")
-        if record.stored is None:  # else it was given up, and its row says so
-            record.settle(ticket.finish)
-        self._wake.set()  # an end is written at once, with everything else that is new
+        return ticket.finish
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, thread_name_prefix="chat-recorder") as database:
-            look_at = 0.0
-            while self._running or not self._stopping:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), COMMIT_EVERY)
-                self._wake.clear()
-                await loop.run_in_executor(database, self._write)
-                await loop.run_in_executor(database, self._watch)
-                if time.monotonic() >= look_at and not self._stopping:
-                    look_at = time.monotonic() + LOOK_EVERY
-                    await loop.run_in_executor(database, self._look)
-            await loop.run_in_executor(database, connections.close_all)
+            look_at, begun = 0.0, time.monotonic()
+            while (self._running or not self._stopping) and threading.main_thread().is_alive():
+                # From beginning to beginning: what a round took is no time to wait as well.
+                await self._woken(begun + COMMIT_EVERY)
+                self._round_at = begun = time.monotonic()
+                await self._do(database, self._upkeep.write)
+                await self._do(database, self._upkeep.watch)
+                if begun >= look_at and not self._stopping:
+                    look_at = begun + LOOK_EVERY
+                    await self._do(database, self._look)
+
+    async def _woken(self, latest: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(latest - time.monotonic()):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _do(self, database: Executor, work: Callable[[], None]) -> None:
+        try:
+            await asyncio.get_running_loop().run_in_executor(database, _with_a_connection, work)
+        except Exception:  # the next round is soon, and nobody else carries the answers
+            logger.exception("a round of the supervisor failed")
 
     # On the recorder's thread.
 
-    def _write(self) -> None:
-        due = [record for record, _ in list(self._running.values()) if self._due(record)]
-        if not due:
-            return
-        close_old_connections()
-        try:
-            commit(due)
-            for record in due:
-                if record.lost:
-                    self._drop(record)
-                elif record.stored or record.released:
-                    self._end(record, record.stored)
-        except Exception:  # this thread carries everybody's answers: it must go on
-            logger.exception("%d responses could not be written; trying again", len(due))
-            for record in due:
-                record.dirty = True
-
-    def _due(self, record: Record) -> bool:
-        renew_at = record.renewed_at + LEASE.total_seconds() / 3
-        return record.dirty or renew_at < time.monotonic()
-
-    def _drop(self, record: Record) -> None:
-        """The row is not ours any more: what it says holds, whoever goes on with it."""
-        self._let_go(record)
-        remote.show(record.live, Response.objects.filter(pk=record.live.id).first())
-
-    def _end(self, record: Record, outcome: Outcome | None) -> None:
-        self._let_go(record)
-        if outcome is None:
-            record.live.suspend()
-        else:
-            record.live.close(outcome)
-
-    def _let_go(self, record: Record) -> None:
-        """Of a generation that may still run, if its row cannot take it."""
-        entry = self._running.pop(record.live.id, None)
-        if entry is not None:
-            record.on_end()
-            entry[1].cancel()
-
-    def _watch(self) -> None:
-        """What other processes did: to responses that are followed here, and to ours."""
-        elsewhere = {
-            live.id: live
-            for live in self._all_lives()
-            if live.id not in self._running and not live.ended
-        }
-        if not elsewhere and not self._running:
-            return
-        close_old_connections()
-        try:
-            remote.refresh(elsewhere)
-            for response_id in remote.stop_requests() if self._running else ():
-                self.cancel(response_id)
-        except Exception:  # as above; the next look is soon
-            logger.exception("could not look at responses of other processes")
-
     def _look(self) -> None:
-        """Go on with what nobody carries any more."""
-        if not self._recover or self.draining:
-            return
-        close_old_connections()
-        try:
-            engine = host.engine()
-            for row in recovery.claim(ours=list(self._running)):
-                carried = recovery.recover(row, engine, self.live(row.pk))
-                if carried is not None:
-                    logger.info("going on with response %s", row.pk)
-                    self.adopt(*carried)
-            idempotency.forget_old()
-        except (NotReady, LoadFailed):
-            return  # they wait, and so do their readers
-        except Exception:  # the next look is soon; a row that nobody foresaw ends nothing else
-            logger.exception("could not look for abandoned responses")
+        if self._recover and not self.draining:
+            self._upkeep.take_over()
 
 
-def _stop(record: Record, ticket: Ticket) -> None:
-    """End a generation because somebody wished it."""
-    record.stopped = True
-    ticket.cancel()
+def _with_a_connection(work: Callable[[], None]) -> None:
+    """Held for one piece of work only: a pool has few, and one that waits may die meanwhile."""
+    try:
+        work()
+    finally:
+        connections.close_all()
 
 
 def _suspend(record: Record, ticket: Ticket) -> None:

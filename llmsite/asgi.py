@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from functools import partial
 from typing import Any
 
 from django.core.asgi import get_asgi_application
@@ -17,9 +18,11 @@ from channels.routing import ProtocolTypeRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 from chat.connections import ConnectionWatch  # noqa: E402
+from chat.health import liveness, readiness  # noqa: E402
 from chat.model_spec import spec  # noqa: E402
 from chat.supervisor import supervisor  # noqa: E402
 from llmsite.limits import BodyGate  # noqa: E402
+from llmsite.probes import Probes  # noqa: E402
 from llmsite.shutdown import Shutdown  # noqa: E402
 from modelhost.host import host  # noqa: E402
 
@@ -37,16 +40,20 @@ application = ProtocolTypeRouter(
     {
         "lifespan": shutdown.lifespan,
         "websocket": no_websocket,
-        "http": BodyGate(
-            ConnectionWatch(django_application),
-            limit=settings.LLMSITE_MAX_BODY,
-            seconds=settings.LLMSITE_BODY_SECONDS,
+        "http": Probes(
+            BodyGate(
+                ConnectionWatch(django_application),
+                limit=settings.LLMSITE_MAX_BODY,
+                seconds=settings.LLMSITE_BODY_SECONDS,
+            ),
+            {"/healthz": liveness, "/readyz": readiness},
         ),
     }
 )
 
 atexit.register(shutdown.at_exit)
 shutdown.attach_to_twisted()
-host.on_lost = shutdown.lost
+host.on_lost = partial(shutdown.lost, "engine")
+supervisor.on_lost = partial(shutdown.lost, "supervisor")
 supervisor.start(recover=True)
 host.start(spec(), terminal=sys.stderr.isatty())

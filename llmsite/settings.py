@@ -93,16 +93,21 @@ LLMSITE_QUANTIZE = env.str("LLMSITE_QUANTIZE", default="")
 LLMSITE_CACHE = env.str("LLMSITE_CACHE", default="") or None
 LLMSITE_CACHE_TOKENS = env.int("LLMSITE_CACHE_TOKENS", default=0) or None
 # `owner`: prompts of one user that begin alike compute that beginning once. `off`: nobody's.
-LLMSITE_PREFIX_SHARING = env.str("LLMSITE_PREFIX_SHARING", default="off")
+LLMSITE_PREFIX_SHARING = env.str("LLMSITE_PREFIX_SHARING", default="owner")
 if LLMSITE_PREFIX_SHARING not in ("owner", "off"):
     raise ImproperlyConfigured(
         f"LLMSITE_PREFIX_SHARING is {LLMSITE_PREFIX_SHARING!r}; owner or off is needed."
     )
+# Seconds without a step after which an engine that has work is given up, and the process with it.
+LLMSITE_ENGINE_PATIENCE = env.float("LLMSITE_ENGINE_PATIENCE", default=120.0)
 # How much is taken in at once: generations, and the tokens of their prompts; beyond it 429.
 LLMSITE_MAX_REQUESTS = env.int("LLMSITE_MAX_REQUESTS", default=256)
 LLMSITE_MAX_QUEUED_TOKENS = env.int("LLMSITE_MAX_QUEUED_TOKENS", default=500_000)
 LLMSITE_MAX_REQUESTS_PER_CALLER = env.int("LLMSITE_MAX_REQUESTS_PER_CALLER", default=128)
 LLMSITE_MAX_TOKENS_PER_CALLER = env.int("LLMSITE_MAX_TOKENS_PER_CALLER", default=250_000)
+# How many clients may wait for an answer at once, streams above all; beyond it 429.
+LLMSITE_MAX_STREAMS = env.int("LLMSITE_MAX_STREAMS", default=4096)
+LLMSITE_MAX_STREAMS_PER_CALLER = env.int("LLMSITE_MAX_STREAMS_PER_CALLER", default=2048)
 # What is answered when a request does not say.
 LLMSITE_SYSTEM = env.str("LLMSITE_SYSTEM", default="")
 LLMSITE_TEMPERATURE = env.float("LLMSITE_TEMPERATURE", default=0.0)

@@ -91,8 +91,9 @@ class Shutdown:
             self._watching = True
             self._in_background(self._at_first_signal)
 
-    def lost(self) -> None:
-        """The engine died and this process cannot have another: leave, so that it is replaced.
+    def lost(self, what: str) -> None:
+        """The engine or the supervisor died, and only another process can have one: leave, so
+        that it is replaced.
 
         The rows stay open; the next process goes on with them.
         """
@@ -100,7 +101,7 @@ class Shutdown:
         try:
             self._drain(0)
         finally:
-            logger.critical("The engine is lost. The process ends so that a new one goes on.")
+            logger.critical("The %s is lost. The process ends so that a new one goes on.", what)
             logging.shutdown()
             self._leave(os.EX_SOFTWARE)
 
@@ -139,9 +140,13 @@ class Shutdown:
             logger.exception("the drain failed")
         threading.Event().wait(LAST_WORDS)
         self._told = True
-        server = self._servers[number]
-        if callable(server) and server is not signal.default_int_handler:
-            server(number, None)
+        handler = self._servers[number]
+        uvicorn: Any = getattr(handler, "__self__", None)
+        if hasattr(uvicorn, "should_exit"):
+            # Its handler also notes the signal, to die of it when all is done; this is no death.
+            uvicorn.should_exit = True
+        elif callable(handler) and handler is not signal.default_int_handler:
+            handler(number, None)
         else:
             self._leave_now()
 

@@ -5,35 +5,75 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
+from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-from modelhost import attention, sampling, scheduling
+from modelhost import attention, flash, sampling, scheduling
+from modelhost.graphs import GraphRunner
 
 CPU_CACHE_TOKENS = 16_384
+CARD_CACHE_TOKENS = 262_144  # tables as long as the cache go to the card with every step
+CARD_SHARE = 0.75  # of the memory that is free once the weights are there
 
 
 def new_manager(
-    model: Any, *, stop_ids: Collection[int], cache_tokens: int | None, share_prefixes: bool = False
+    model: Any, *, stop_ids: Collection[int], cache_tokens: int | None, share_prefixes: bool = True
 ) -> Any:
     """A manager that takes arg-maxes of what RequestSampler makes of the logits."""
-    on_cuda = model.device.type == "cuda"
     config = ContinuousBatchingConfig(
         allow_block_sharing=share_prefixes,  # within one owner: the scheduler sees to that
-        auto_switch_to_flash=on_cuda,
+        auto_switch_to_flash=False,  # it would also fetch a kernel from a hub
         scheduler_type=scheduling.NAME,
     )
-    if on_cuda:
-        config.max_requests_per_batch = 256
-        if cache_tokens is not None:
-            config.num_blocks = -(-cache_tokens // config.page_size)
-    else:
-        attention.install()
-        config.page_size = 16  # small pages and batches: first tokens wait less on a CPU
-        config.max_batch_tokens = 256
-        config.max_requests_per_batch = 64
-        config.num_blocks = -(-(cache_tokens or CPU_CACHE_TOKENS) // config.page_size)
+    on_cuda = model.device.type == "cuda"
+    (_for_a_card if on_cuda else _for_a_cpu)(config, model, cache_tokens)
     configure: Any = GenerationConfig
     generation = configure(do_sample=False, eos_token_id=sorted(stop_ids), max_new_tokens=1)
     manager = model.init_continuous_batching(generation, config)
-    manager.logit_processor = sampling.RequestSampler(branch_free=on_cuda)
+    manager.logit_processor = sampling.RequestSampler()
+    if on_cuda and manager.continuous_batching_config.cuda_graph_booleans[0]:
+        _capture_graphs(manager)
     return manager
+
+
+def _for_a_cpu(config: ContinuousBatchingConfig, _: Any, cache_tokens: int | None) -> None:
+    attention.install()
+    config.page_size = 16  # small pages and batches: first tokens wait less on a CPU
+    config.max_batch_tokens = 256
+    config.max_requests_per_batch = 64
+    config.num_blocks = -(-(cache_tokens or CPU_CACHE_TOKENS) // config.page_size)
+
+
+def _for_a_card(config: ContinuousBatchingConfig, model: Any, cache_tokens: int | None) -> None:
+    if is_flash_attn_2_available() or is_flash_attn_3_available():
+        config.auto_switch_to_flash = True
+    elif flash.fits(model):
+        flash.use(model)
+        config.page_size = 32  # a beginning is shared in whole pages
+    config.max_batch_tokens = 2048
+    config.max_requests_per_batch = 256
+    tokens = cache_tokens or min(CARD_CACHE_TOKENS, _room(model))
+    config.num_blocks = -(-tokens // config.page_size)
+
+
+def _room(model: Any) -> int:
+    """Tokens whose keys and values fit beside the weights."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    each = 2 * config.num_hidden_layers * heads * dim * model.dtype.itemsize
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return int(CARD_SHARE * free) // each
+
+
+def _capture_graphs(manager: Any) -> None:
+    processor = manager.batch_processor = manager._create_batch_processor()
+    processor.model_runner = GraphRunner(
+        logit_processor=processor.logit_processor,
+        cb_config=processor.cb_config,
+        cache=processor.cache,
+        inputs_and_outputs=processor.inputs_and_outputs,
+        do_sample=processor.do_sample,
+        return_logprobs=processor.return_logprobs,
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -26,6 +27,8 @@ class Dispatcher(threading.Thread):
     """Turns outputs into pieces and ends; goes on whatever happens.
 
     on_death: called on this thread, again at each heartbeat as long as nothing came of it.
+    on_hang: called likewise when the manager's thread lives and has made no step for `patience`
+    seconds, although it has work.
     """
 
     def __init__(
@@ -35,12 +38,17 @@ class Dispatcher(threading.Thread):
         *,
         stop_ids: Collection[int],
         on_death: Callable[[], None],
+        on_hang: Callable[[], None],
+        patience: float,
     ) -> None:
         super().__init__(name="modelhost-dispatcher", daemon=True)
         self._manager = manager
         self._jobs = jobs
         self._stop_ids = stop_ids
         self._on_death = on_death
+        self._on_hang = on_hang
+        self._patience = patience
+        self._steps, self._stepped_at = 0, time.monotonic()
         self._over = threading.Event()
 
     def finish(self) -> None:
@@ -61,11 +69,22 @@ class Dispatcher(threading.Thread):
         try:
             output = self._manager.output_router.output_queue.get(timeout=HEARTBEAT)
         except queue.Empty:
+            if self._over.is_set():
+                return
             # Only now: what came before the death is delivered, and need not be made again.
-            if not self._manager.is_running() and not self._over.is_set():
+            if not self._manager.is_running():
                 self._on_death()
+            elif self._hung():
+                self._on_hang()
         else:
             self._route(output)
+
+    def _hung(self) -> bool:
+        """Asked while nothing comes out of the manager."""
+        steps, now = self._manager.current_batch, time.monotonic()
+        if steps != self._steps or not self._jobs.running:
+            self._steps, self._stepped_at = steps, now
+        return now - self._stepped_at > self._patience
 
     def _route(self, output: Any) -> None:
         job = self._jobs.find(output.request_id)

@@ -34,7 +34,8 @@ class Engine:
 
     restartable: whether a thread that died can be replaced in this process. After a
     device-side assert CUDA cannot be used by the process any more.
-    lost: its thread died and cannot be replaced here. Its tickets stay as they are.
+    lost: its thread died and cannot be replaced here, or it hangs: a thread cannot be ended from
+    outside. Its tickets stay as they are.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class Engine:
         adapter: str = "",
         cache_tokens: int | None = None,
         max_requests: int = 256,
-        share_prefixes: bool = False,
+        share_prefixes: bool = True,
+        patience: float = 120.0,
     ) -> None:
         self._format = loaded.format
         stop_ids = self._format.stop_ids
@@ -68,7 +70,12 @@ class Engine:
         self._stopping = threading.Event()
         self._jobs = Jobs(self._manager, stop_ids=stop_ids, limit=max_requests)
         self._dispatcher = Dispatcher(
-            self._manager, self._jobs, stop_ids=stop_ids, on_death=self._died
+            self._manager,
+            self._jobs,
+            stop_ids=stop_ids,
+            on_death=self._died,
+            on_hang=self._hangs,
+            patience=patience,
         )
 
     # Its life.
@@ -124,6 +131,14 @@ class Engine:
             else:
                 self._lose()
 
+    def _hangs(self) -> None:
+        """On the dispatcher's thread: the manager's has work and makes no step."""
+        with self._life:
+            if self._stopping.is_set():
+                return
+            logger.error("the engine's thread hangs: it has work and makes no step")
+            self._lose()
+
     def _revive(self) -> None:
         for job in self._jobs.bury():
             logger.error("generation %s is given up", job.ticket.request_id)
@@ -139,7 +154,7 @@ class Engine:
         self._jobs.close()
         self._dispatcher.finish()
         if self._on_lost is None:  # nobody is there to take care of the tickets
-            self._end_all("The engine died while it worked on this generation.")
+            self._end_all("The engine died or hung while it worked on this generation.")
         else:
             self._tell()
 

@@ -66,6 +66,11 @@ class Jobs:
     def __len__(self) -> int:
         return len(self._jobs)
 
+    @property
+    def running(self) -> int:
+        """How many the manager has been given and owes an end."""
+        return len(self._runs)
+
     def check_place(self) -> None:
         """Raises Busy."""
         if len(self._jobs) >= self._limit:

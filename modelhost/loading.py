@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from modelhost import checkpoints, packing, prompts
+from modelhost import checkpoints, fusion, packing, prompts
 from modelhost.checkpoints import quantization
 from modelhost.engine import Engine
 from modelhost.errors import GenerationFailed, LoadFailed, ModelHostError
@@ -24,8 +24,9 @@ def load(spec: ModelSpec, progress: Progress) -> Engine:
         progress.begin("Looking for the model")
         checkpoint = checkpoints.locate(spec, progress)
         loaded = checkpoint.load(where, progress)
-        if where.quantize is None:
-            packing.pack(loaded.model)
+        packing.pack(loaded.model)
+        if where.device.type == "cuda":
+            fusion.fuse(loaded.model)
         progress.begin("Making the first token")
         return start(loaded, checkpoint, spec)
     except torch.OutOfMemoryError as error:
@@ -50,6 +51,7 @@ def start(
             cache_tokens=spec.cache_tokens,
             max_requests=spec.max_requests,
             share_prefixes=spec.share_prefixes,
+            patience=spec.patience,
         )
     except ValueError as error:
         raise LoadFailed(f"{spec.model} cannot be served in batches: {error}") from error

@@ -3,12 +3,15 @@
 PyTorch's own `linear` packs a weight anew at every call, and does it with a library that is
 slow on some processors. oneDNN multiplies with a blocked copy that is made once. Its result
 for a row does not depend on the rows beside it, so a prompt's logits are the same alone and
-in any batch; see docs/decisions/0009.
+in any batch; see docs/decisions/0009. Layers that read the same input, like an attention's
+query, key and value, are packed below one another and multiplied at once, which changes no
+bit; see docs/decisions/0013.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,49 +23,132 @@ logger = logging.getLogger(__name__)
 OPERATORS: Any = torch.ops.mkldnn
 TYPICAL_ROWS = 64  # oneDNN chooses the blocks' shape for about so many
 
+# Layers that a module calls one after the other with one input, as transformers names them.
+SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+
+
+# By shape, with which oneDNN chooses its kernels: asked once, for it costs a start half a second.
+_ALONE_IS_OTHER: dict[tuple[int, int, bool], bool] = {}
+
+
+class Packed:
+    """The weights of linear layers that read the same input, in oneDNN's layout."""
+
+    def __init__(self, linears: Sequence[nn.Linear]) -> None:
+        weight = _stacked([one.weight for one in linears])
+        biases = [one.bias for one in linears if one.bias is not None]
+        self._bias = _stacked(biases) if biases else None
+        self._outputs, self._inputs = weight.shape
+        self._weight = OPERATORS._reorder_linear_weight(weight, TYPICAL_ROWS)
+        self._readers = len(linears)
+        self._kept: tuple[torch.Tensor, torch.Tensor, int] | None = None
+        shape = (self._outputs, self._inputs, self._bias is not None)
+        if shape not in _ALONE_IS_OTHER:
+            _ALONE_IS_OTHER[shape] = not self._keeps_bits_alone()
+        self._alone_is_other = _ALONE_IS_OTHER[shape]
+
+    def read(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # its name in nn.Linear
+        """(…, inputs) → (…, outputs of all layers), once for those that ask with one tensor."""
+        kept = self._kept
+        if kept is None or kept[0] is not input:
+            kept = (input, self._multiply(input), self._readers)
+        result, left = kept[1], kept[2] - 1
+        self._kept = (input, result, left) if left else None  # the last one leaves nothing behind
+        return result
+
+    def _multiply(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
+        rows = input.reshape(-1, self._inputs)
+        if self._alone_is_other and rows.shape[0] == 1:
+            result = self._product(rows.expand(2, -1).contiguous())[:1]
+        else:
+            result = self._product(rows)
+        return result.view(*input.shape[:-1], self._outputs)
+
+    def _product(self, rows: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = OPERATORS._linear_pointwise(
+            rows, self._weight, self._bias, "none", [], ""
+        )
+        return result
+
+    def _keeps_bits_alone(self) -> bool:
+        """Whether a row comes out alone as it does among others; some shapes have two kernels.
+
+        One row tells: in which order its products are summed does not depend on the numbers.
+        """
+        rows = torch.arange(2.0 * self._inputs).sin().view(2, -1)
+        return torch.equal(self._product(rows[:1]), self._product(rows)[:1])
+
 
 class PackedLinear(nn.Linear):
-    """A linear layer whose weight is in oneDNN's layout; of the plain one the shape is left.
+    """A linear layer whose weight is packed; of the plain one the shape is left.
 
-    shared: the plain weight serves elsewhere as well (as the embedding) and stays.
+    first: which of the packed columns is this layer's first.
     """
 
-    def __init__(self, linear: nn.Linear, *, shared: bool) -> None:
+    def __init__(self, linear: nn.Linear, packed: Packed, *, first: int = 0) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
-        if shared:
-            self.weight = linear.weight
-        self.bias = linear.bias
-        self.packed = OPERATORS._reorder_linear_weight(linear.weight.detach(), TYPICAL_ROWS)
+        self._packed = packed
+        self._columns = slice(first, first + linear.out_features)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # its name in nn.Linear
         """(…, in_features) → (…, out_features), float32."""
-        rows = input.reshape(-1, self.in_features)
-        alone = rows.shape[0] == 1
-        if alone:  # one row alone has a kernel of its own, which rounds differently
-            rows = rows.expand(2, -1).contiguous()
-        result = OPERATORS._linear_pointwise(rows, self.packed, self.bias, "none", [], "")
-        result = result[:1] if alone else result
-        return result.view(*input.shape[:-1], self.out_features)
+        return self._packed.read(input)[..., self._columns]
 
 
 def pack(model: nn.Module) -> int:
-    """Pack every float32 linear layer on the CPU, one at a time; how many there were.
+    """Pack every float32 linear layer on the CPU, few at a time; how many there were.
 
     A PyTorch without the operators leaves the model as it is.
     """
     embeddings = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
+    count = 0
     # Names and no modules: what holds the plain layers would keep all of them until the end.
-    plain = [path for path, part in model.named_modules() if _fits(part)]
-    for path in plain:
-        linear: Any = model.get_submodule(path)
+    for paths in list(_together(model)):
+        linears: list[Any] = [model.get_submodule(path) for path in paths]
         try:
-            layer = PackedLinear(linear, shared=id(linear.weight) in embeddings)
+            layers = joined(linears)
         except (AttributeError, RuntimeError) as error:
             logger.warning("weights stay unpacked, which is slower: %s", error)
             return 0
-        model.set_submodule(path, layer)
-        del linear
-    return len(plain)
+        for path, linear, layer in zip(paths, linears, layers, strict=True):
+            if id(linear.weight) in embeddings:  # it serves there as well, and stays
+                layer.weight = linear.weight
+            model.set_submodule(path, layer)
+        count += len(paths)
+        del linears, linear
+    return count
+
+
+def joined(linears: Sequence[nn.Linear]) -> list[PackedLinear]:
+    """Packed layers for plain ones that read the same input."""
+    packed, first, layers = Packed(linears), 0, []
+    for linear in linears:
+        layers.append(PackedLinear(linear, packed, first=first))
+        first += linear.out_features
+    return layers
+
+
+def _together(model: nn.Module) -> Iterator[list[str]]:
+    """The paths of the layers to pack, those with the same input in one list.
+
+    In the model's order: what one leaves free is then where the next, as large, finds room.
+    """
+    biased = {path: part.bias is not None for path, part in model.named_modules() if _fits(part)}
+    for parent in list(dict.fromkeys(path.rpartition(".")[0] for path in biased)):
+        alone = [path for path in biased if path.rpartition(".")[0] == parent]
+        for names in SIBLINGS:
+            found = [f"{parent}.{name}" for name in names]
+            if set(alone) >= set(found) and len({biased[path] for path in found}) == 1:
+                yield found
+                alone = [path for path in alone if path not in found]
+        yield from ([path] for path in alone)
+
+
+def _stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """One below the other; one alone is not copied."""
+    return (
+        tensors[0].detach() if len(tensors) == 1 else torch.cat([one.detach() for one in tensors])
+    )
 
 
 def _fits(part: nn.Module) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Protocol
 
 from modelhost.errors import BadSampling, BadTurns, PromptTooLong
@@ -11,6 +12,7 @@ from modelhost.text import AnswerFilter
 from modelhost.types import Rendered, Role, Tool, Turn
 
 DEFAULT_ANSWER = 512  # tokens of an answer when a request names no number
+FIRST_LOOK = 16  # exchanges that are tried first; most conversations are not longer
 
 
 class ChatFormat(Protocol):
@@ -66,25 +68,40 @@ def fit(
     """
     if not turns:
         raise BadTurns("There are no turns to answer.")
-    token_ids = chat_format.encode(turns, tools)
-    if len(token_ids) <= room:
-        return Rendered(token_ids)
     exchanges = _exchanges(turns)
 
-    def without(count: int) -> tuple[list[int], list[int]]:
-        omitted = [index for exchange in exchanges[:count] for index in exchange]
-        gone = set(omitted)
-        kept = [turn for index, turn in enumerate(turns) if index not in gone]
-        return chat_format.encode(kept, tools), omitted
+    def omitted(count: int) -> list[int]:
+        return [index for exchange in exchanges[: len(exchanges) - count] for index in exchange]
 
-    counts = range(1, len(exchanges))
-    at = bisect.bisect_left(counts, True, key=lambda count: len(without(count)[0]) <= room)
-    if at == len(counts):
-        shortest = len(without(len(exchanges) - 1)[0]) if len(exchanges) > 1 else len(token_ids)
+    @cache
+    def newest(count: int) -> list[int]:
+        gone = set(omitted(count))
+        kept = [turn for index, turn in enumerate(turns) if index not in gone]
+        return chat_format.encode(kept, tools)
+
+    count = _most(len(exchanges), lambda count: len(newest(count)) <= room)
+    if count is None:
+        shortest = len(newest(min(1, len(exchanges))))
         raise PromptTooLong(
             f"The prompt has {shortest} tokens without its history, and {room} fit."
         )
-    return Rendered(*without(counts[at]))
+    return Rendered(newest(count), omitted(count))
+
+
+def _most(available: int, fits: Callable[[int], bool]) -> int | None:
+    """The largest number that fits; None when not even one does.
+
+    A long conversation is not looked at as a whole each time: its newest part is doubled
+    until it does not fit any more.
+    """
+    least, look = min(1, available), min(FIRST_LOOK, available)
+    while look < available and fits(look):
+        least, look = look, min(2 * look, available)
+    if look == available and fits(look):
+        return look
+    some = range(least, look)
+    fitting = bisect.bisect_left(some, True, key=lambda count: not fits(count))
+    return some[fitting - 1] if fitting else None
 
 
 def _exchanges(turns: Sequence[Turn]) -> list[list[int]]:

@@ -10,6 +10,7 @@ that continues from stored ids.
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import torch
@@ -23,6 +24,15 @@ from modelhost.types import Sampling
 
 COLDEST = 1e-6  # below it float32 division overflows: taken as greedy, which is its limit
 MASK64 = (1 << 64) - 1
+NOBODYS = Sampling(max_tokens=1)  # of the requests that the library makes up to warm up
+
+
+class Mode(StrEnum):
+    """What a step has to do for the request that asks for the most."""
+
+    GREEDY = "greedy"
+    SAMPLED = "sampled"
+    TRUNCATED = "truncated"  # by top_k or top_p, which needs the scores in order
 
 
 def step_key(seed: int, position: int) -> int:
@@ -87,13 +97,11 @@ class RequestSampler(ContinuousBatchingLogitsProcessorList):
     to the device at each step; floats travel as their bits.
     """
 
-    def __init__(self, *, branch_free: bool) -> None:
-        """`branch_free` for CUDA graphs, where a step must not depend on the requests."""
+    def __init__(self) -> None:
         super().__init__(LogitsProcessorList())
         self.tensors_required = 5
         self.do_processing = True
-        self._branch_free = branch_free
-        self._any_sampled = self._any_truncated = True
+        self.mode = Mode.TRUNCATED  # of the step that is being prepared; a CUDA graph is for one
 
     def check_kwargs(self, kwargs: dict[str, Any]) -> None:
         """Nothing to check: the engine validated the Sampling before it was submitted."""
@@ -107,7 +115,9 @@ class RequestSampler(ContinuousBatchingLogitsProcessorList):
     ) -> torch.Tensor:
         """Fill the rows for the requests that get a token in this step."""
         states = [request.state for request in requests_in_batch if request.has_new_token]
-        choices: list[Sampling] = [state.logit_processor_kwargs["sampling"] for state in states]
+        choices: list[Sampling] = [
+            state.logit_processor_kwargs.get("sampling", NOBODYS) for state in states
+        ]
         # The position is absolute in the sequence, so a request that was cut and continued,
         # or whose cache was evicted and prefilled again, draws the same noise.
         keys = [
@@ -128,21 +138,23 @@ class RequestSampler(ContinuousBatchingLogitsProcessorList):
         rows = torch.cat([floats.view(dtype=torch.int32), words])
         arg_storage[:, : len(states)] = rows.to(arg_storage.device)
         sampled = floats[0] >= COLDEST
-        self._any_sampled = bool(sampled.any())
-        self._any_truncated = bool((sampled & ((words[0] > 0) | (floats[1] < 1))).any())
+        truncated = sampled & ((words[0] > 0) | (floats[1] < 1))
+        self.mode = (
+            Mode.TRUNCATED if truncated.any() else Mode.SAMPLED if sampled.any() else Mode.GREEDY
+        )
         return arg_storage
 
     def __call__(
         self, input_ids: torch.Tensor, scores: torch.Tensor, logits_processor_args: torch.Tensor
     ) -> torch.Tensor:
         """Scores [requests, vocabulary] whose arg-max is each request's next token."""
-        if not (self._branch_free or self._any_sampled):
+        if self.mode is Mode.GREEDY:
             return scores
         rows = logits_processor_args[:, : scores.size(0)].contiguous()
         temperature, top_p = rows[0].view(torch.float32), rows[1].view(torch.float32)
         scale = temperature.clamp(min=COLDEST).unsqueeze(1)
         scaled = (scores - scores.amax(dim=-1, keepdim=True)) / scale
-        if self._branch_free or self._any_truncated:
+        if self.mode is Mode.TRUNCATED:
             scaled = truncate(scaled, rows[2], top_p)
         noisy = scaled + gumbel(rows[3], rows[4], scores.size(-1))
         return torch.where((temperature >= COLDEST).unsqueeze(1), noisy, scores)

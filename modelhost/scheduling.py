@@ -1,14 +1,20 @@
-"""The manager's scheduler, cured of a hang, over a cache that knows owners.
+"""The manager's scheduler, cured of a hang and of overtaking, over a cache that knows owners.
 
 When the cache is full, the manager puts some requests back and takes no others in
 until one finishes. A cancelled one counts as finished for it nowhere: if all that
 still run are cancelled (a stop text is a cancel, too), nothing is ever taken in again.
+
+A request that finds no room waits while later and smaller ones are let past it, and with
+enough of those it waits for ever. Here nobody overtakes who waits for room, and one that
+was put back, whose reader has begun to read, is the next to be taken in.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from transformers.generation.continuous_batching.requests import RequestStatus
 from transformers.generation.continuous_batching.scheduler import (
     SCHEDULER_MAPPING,
     FIFOScheduler,
@@ -25,9 +31,20 @@ class Scheduler(FIFOScheduler):
     def __init__(self, cache: Any, *args: Any, **options: Any) -> None:
         super().__init__(cache, *args, **options)
         self.blocks = OwnedBlocks(cache, self._state)
+        self._token_budget = 0  # of the step that is being scheduled
 
     def _state(self, request_id: str) -> Any:
         return self.waiting_requests.get(request_id) or self.active_requests[request_id]
+
+    def add_waiting_request(self, state: Any) -> None:
+        """At the end of the queue; before all that never ran, if it was put back."""
+        super().add_waiting_request(state)
+        if _was_put_back(state):
+            order = self.waiting_requests_order
+            order.pop()
+            order.insert(
+                sum(map(_was_put_back, self.waiting_requests.values())) - 1, state.request_id
+            )
 
     def clear_cancelled_requests(self) -> list[Any]:
         """The states of the requests that were cancelled since the last step."""
@@ -35,6 +52,41 @@ class Scheduler(FIFOScheduler):
         if cancelled:
             self.block_new_requests = False
         return cancelled
+
+    def schedule_batch(self, token_budget: int, cache_budget: int) -> Any:
+        """The next batch; see FIFOScheduler."""
+        self._token_budget = token_budget
+        return super().schedule_batch(token_budget, cache_budget)
+
+    def _process_candidates(self, candidates: Iterable[Any], *args: Any, **options: Any) -> Any:
+        return super()._process_candidates(self._in_turn(candidates), *args, **options)
+
+    def _in_turn(self, candidates: Iterable[Any]) -> Iterator[Any]:
+        """As far as the first that waits and got no room. Each is dealt with before the next."""
+        for state in candidates:
+            yield state
+            if state.request_id in self.waiting_requests:
+                return
+
+    def _infer_request_tokens(self, state: Any, removed: set[str]) -> list[int]:
+        """What a request has to compute, less what its owner's blocks already hold.
+
+        A match makes a request active before anyone looks whether there is room for the rest
+        of it. It would then be put back, and nobody taken in until another finishes.
+        """
+        tokens: list[int] = state.remaining_prefill_tokens
+        if state.status == RequestStatus.PENDING and not self._fits(state, len(tokens)):
+            return tokens
+        matched: list[int] = super()._infer_request_tokens(state, removed)
+        return matched
+
+    def _fits(self, state: Any, tokens: int) -> bool:
+        count = min(tokens, self._token_budget)
+        return bool(self.cache.can_store_request_tokens(state, count, dry_run=True))
+
+
+def _was_put_back(state: Any) -> bool:
+    return bool(state.is_cpu_offloaded or state._true_initial_tokens)
 
 
 SCHEDULER_MAPPING[NAME] = Scheduler  # the manager finds its scheduler by name

@@ -94,6 +94,11 @@ def text_of(events: Iterable[Event]) -> str:
     return "".join(event.data["text"] for event in events if event.name == "message")
 
 
+def next_text(events: Iterator[Event]) -> str:
+    """What the next piece says; a place in the queue may be told before the first."""
+    return next(event.data["text"] for event in events if event.name == "message")
+
+
 def eventually(look: Callable[[], Found], *, seconds: float = 10.0) -> Found:
     """What `look` finds as soon as it finds something, for what no event announces."""
     pause, deadline = threading.Event(), time.monotonic() + seconds

@@ -71,7 +71,7 @@ def measure_device(setup: Setup, options: Namespace, size: Size, report: Report)
     if wanted(options, "followers"):
         with running(llmsite(setup), setup) as server:
             report.add(followers.measure(server, options.followers))
-    with contenders(setup) as everyone:
+    with contenders(setup, without=options.without) as everyone:
         warm_up(everyone, size)
         if wanted(options, "rounds"):
             measure_rounds(everyone, options, size, report)

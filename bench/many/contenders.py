@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,8 @@ from bench.many.servers import SERVERS, Launch, Server, Setup, ready, start
 
 CEILING = "engine alone"
 OURS = "llmsite"
-NAMES = (OURS, "transformers serve", "tutorial", CEILING)  # in every table
+SERIAL = "tutorial"
+NAMES = (OURS, "transformers serve", SERIAL, CEILING)  # in every table
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,15 @@ class Contender:
 
 
 @contextmanager
-def contenders(setup: Setup) -> Iterator[list[Contender]]:
-    """All of them, started one after the other and paused."""
+def contenders(setup: Setup, *, without: Collection[str] = ()) -> Iterator[list[Contender]]:
+    """All of them but some, started one after the other and paused."""
     with ExitStack() as stack:
         generator = worker("bench.many.generator", [], setup)
         stack.callback(generator.stop)
         found = []
-        for launch_of in SERVERS:
-            server = stack.enter_context(running(launch_of(setup), setup))
+        launches = [launch_of(setup) for launch_of in SERVERS]
+        for launch in (one for one in launches if one.name not in without):
+            server = stack.enter_context(running(launch, setup))
             found.append(remote(server, generator))
             server.program.pause()
         where = ["--device", setup.device, "--dtype", setup.dtype]

@@ -26,6 +26,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     made.add_argument("--followers", type=int, default=1000)
     made.add_argument("--minutes", type=float, default=1.0, help="of the steady load")
     made.add_argument("--patience", type=float, default=60, help="seconds to wait for quiet")
+    made.add_argument("--without", type=words, default=[], help="contenders to leave out")
     made.add_argument("--only", type=words, default=[], help=f"rounds, {', '.join(EXTRAS)}")
     made.add_argument("--quick", action="store_true", help="tiny sizes, nothing is written")
     made.add_argument("--no-write", action="store_true", help="leave docs/figures.md as it is")

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from bench.many import neighbours
 from bench.many.cells import Cell, measure
-from bench.many.contenders import Contender
+from bench.many.contenders import SERIAL, Contender
 from bench.many.conversations import Size, conversations
 from bench.many.jobs import Job
 
 FEWEST = 4  # conversations, however few the clients
+SERIAL_UP_TO = 32  # clients; an app that answers one at a time is as fast with more of them
 TRIES = 3  # measurements of all contenders under one load when other programs disturb one
 
 
@@ -57,7 +58,7 @@ def measure_round(
 ) -> Iterator[tuple[int, Cell]]:
     """Each load for each contender, as it is done."""
     for at, several in enumerate(clients):
-        turn = list(rotated(contenders, number + at))
+        turn = [one for one in rotated(contenders, number + at) if bears(one, several)]
         for attempt in range(TRIES):
             # Others than before: what was asked already may be kept somewhere.
             load = job(several, size, label=f"round{number}{'abc'[attempt]}")
@@ -65,6 +66,11 @@ def measure_round(
             if not patience or all(cell.others <= neighbours.QUIET for cell in cells):
                 break
         yield from ((several, cell) for cell in cells)
+
+
+def bears(contender: Contender, clients: int) -> bool:
+    """Whether it is worth the minutes that this load takes it."""
+    return contender.name != SERIAL or clients <= SERIAL_UP_TO
 
 
 def undisturbed(contender: Contender, load: Job, size: Size, *, patience: float) -> Cell:

@@ -80,8 +80,9 @@ def llmsite(setup: Setup) -> Launch:
 
 def transformers(setup: Setup) -> Launch:
     """The server that comes with transformers, batching continuously."""
-    program = str(Path(sys.executable).with_name("transformers"))
-    command = [program, "serve", str(setup.model), "--continuous-batching"]
+    # Its console script, wherever that was installed.
+    program = [sys.executable, "-c", "from transformers.cli.transformers import main; main()"]
+    command = [*program, "serve", str(setup.model), "--continuous-batching"]
     where = ["--device", setup.device, "--dtype", setup.dtype]
     address = ["--host", "127.0.0.1", "--port", "{port}"]
     name = "transformers serve"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from django.http import Http404, HttpResponse, StreamingHttpResponse
@@ -11,12 +11,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 
 from chat import events, responses
+from chat.admission import caller_of
 from chat.connections import connection_of
 from chat.idempotency import Attempt, attempt_of
 from chat.live import LiveResponse, Outcome
 from chat.models import ApiKey, Conversation, Response
 from chat.negotiation import wants_events
 from chat.questions import Accepted, Question
+from chat.readers import readers
 from chat.streams import sse_response
 from chat.supervisor import supervisor
 
@@ -27,6 +29,7 @@ Stream = StreamingHttpResponse | HttpResponse
 
 def ask(request: Request, question: Question) -> Accepted:
     """Accept a question in the name of the caller, who from now on waits for its response."""
+    take_place(request)
     accepted = responses.ask(question, attempt(request))
     wait_for(request, accepted.live)
     return accepted
@@ -34,9 +37,19 @@ def ask(request: Request, question: Question) -> Accepted:
 
 def attempt(request: Request) -> Attempt:
     """How this request names itself, so that its retry is recognised."""
-    api_key = request.auth if isinstance(request.auth, ApiKey) else None
     body = request.data if request.method == "POST" else request.query_params.dict()
-    return attempt_of(request._request, user=request.user, api_key=api_key, body=body)
+    return attempt_of(request._request, user=request.user, api_key=_key(request), body=body)
+
+
+def take_place(request: Request) -> None:
+    """Count this client among those that wait, until its exchange ends. Raises TooManyStreams."""
+    key, user = _key(request), request.user
+    caller = caller_of(key.pk if key else None, cast(int, user.pk))
+    connection_of(request).on_end(readers.enter(caller))
+
+
+def _key(request: Request) -> ApiKey | None:
+    return request.auth if isinstance(request.auth, ApiKey) else None
 
 
 def wait_for(request: Request, live: LiveResponse) -> None:
@@ -89,6 +102,7 @@ def attach(request: Request, response: Response, after: int) -> Stream:
     returning = after > 0 or LAST_EVENT_ID in request.headers
     if returning and events.is_at_end(response, after):
         return HttpResponse(status=204)  # tells EventSource to stay away
+    take_place(request)
     live = responses.follow(response)
     wait_for(request, live)
     return sse_response(events.stream(live, after, omitted=response.omitted))

@@ -1,4 +1,4 @@
-"""For load balancers and people who wait: is it alive, can it answer?"""
+"""The probes as views: for the schema, and wherever `llmsite.probes` is not in front of Django."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
-from chat.errors import ServerStopping
-from chat.supervisor import supervisor
-from modelhost.errors import ModelHostError, NotReady
-from modelhost.host import HostState, host
+from chat.health import Health, liveness, readiness
 
 
 class Healthz(APIView):
@@ -24,7 +21,7 @@ class Healthz(APIView):
     @extend_schema(responses={200: dict})
     def get(self, request: Request) -> APIResponse:
         """Always 200."""
-        return APIResponse({"status": "alive"})
+        return _answer(liveness())
 
 
 class Readyz(APIView):
@@ -36,27 +33,8 @@ class Readyz(APIView):
     @extend_schema(responses={200: dict, 503: dict})
     def get(self, request: Request) -> APIResponse:
         """200 when ready; else 503 with the state, the load's progress or its error."""
-        try:
-            if supervisor.draining:
-                raise NotReady(str(ServerStopping()))
-            card = host.engine().card
-        except ModelHostError as error:
-            return APIResponse(_waiting(str(error)), status=503, headers={"Retry-After": "5"})
-        return APIResponse({"status": "ready", "model": card.name, "revision": card.revision})
+        return _answer(readiness())
 
 
-def _waiting(reason: str) -> dict[str, Any]:
-    progress = host.progress
-    # A model that is loaded and does not answer: its engine died, or the process is ending.
-    state = "stopped" if host.state is HostState.READY else host.state
-    return {
-        "status": state,
-        "detail": reason,
-        "progress": {
-            "stage": progress.stage,
-            "done": progress.done,
-            "total": progress.total,
-            "unit": progress.unit,
-            "fraction": progress.fraction,
-        },
-    }
+def _answer(health: Health) -> APIResponse:
+    return APIResponse(health.body, status=health.status, headers=dict(health.headers))

@@ -78,14 +78,13 @@ class ChatGLMCheckpoint:
         """Outline the network, then fill it tensor by tensor. Raises LoadFailed."""
         chat_format = self.chat_format()
         model, config = self._outline()
-        quantizer = Quantizer(where.quantize) if where.quantize else None
+        quantizer = Quantizer(where.quantize, where.device) if where.quantize else None
         total = sum(1 for _ in model.parameters())
         progress.begin("Loading weights", total=total, unit="tensor")
         for name, tensor in self._fitting(model, config):
             place(model, name, tensor, where)
             if quantizer:
-                path = name.rpartition(".")[0]
-                quantizer.layer(path, model.get_submodule(path))
+                quantizer.layer(model, name.rpartition(".")[0])
             progress.advance()
         # A buffer that no checkpoint holds: it was outlined without memory like the rest.
         model.model.rotary_emb = GlmRotaryEmbedding(config).to(where.device)

@@ -91,7 +91,7 @@ def load_folder(folder: Path, where: Placement, progress: Progress) -> Loaded:
             )
         check_complete(folder, report)
         if where.quantize:
-            Quantizer(where.quantize).whole(model)
+            Quantizer(where.quantize, where.device).whole(model)
         return Loaded(model.to(where.device).eval(), chat_format)
     except (torch.OutOfMemoryError, LoadFailed):
         raise
@@ -118,7 +118,7 @@ def load_format(folder: Path) -> TemplateFormat:
     """The tokenizer of a folder and its chat template. Raises LoadFailed."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:
+    except Exception as error:  # as above: anything
         raise LoadFailed(f"{folder} has no usable tokenizer: {first_line(error)}.") from error
     if not tokenizer.chat_template:
         raise LoadFailed(
@@ -139,7 +139,7 @@ def load_config(folder: Path, config: dict[str, Any]) -> Any:
         )
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:
+    except Exception as error:  # as above: anything
         raise LoadFailed(f"{folder / 'config.json'} is not usable: {first_line(error)}.") from error
 
 
@@ -150,7 +150,7 @@ def stop_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
     try:
         if file.exists():
             configured = GenerationConfig.from_pretrained(folder).eos_token_id
-    except Exception as error:
+    except Exception as error:  # as above: anything
         raise LoadFailed(f"{file} is not usable: {first_line(error)}.") from error
     ids = [*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id]
     return frozenset(token_id for token_id in ids if isinstance(token_id, int))

@@ -1,18 +1,21 @@
-"""Weights in 8 or 4 bits through torchao, so that a model fits a smaller card.
+"""Weights in 8 or 4 bits, so that a model fits a smaller card or host.
 
-Each linear layer is quantized as soon as its weights are there, so neither the host nor
-the card ever holds the whole model unquantized. Embeddings and the output layer stay.
+On CUDA, and on CPUs without whole-number instructions, torchao does it. Each linear layer is
+quantized as soon as its weights are there, so neither the host nor the card ever holds the whole
+model unquantized. Embeddings and the output layer stay.
 """
 
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
 import torch
 from torch import nn
 
+from modelhost import eight_bits
 from modelhost.errors import LoadFailed, first_line
 
 OUTPUT_LAYER = "lm_head"
@@ -20,7 +23,7 @@ INT4_PACKING = "tile_packed_to_4d"  # torch's own kernels; the default needs one
 
 
 class Quantization(StrEnum):
-    """Bits of a weight; activations keep the dtype."""
+    """Bits of a weight."""
 
     INT8 = "int8"
     INT4 = "int4"
@@ -32,42 +35,36 @@ def pick(name: str, device: torch.device) -> Quantization | None:
         return None
     if name not in set(Quantization):
         raise LoadFailed(f"{name!r} is no quantization. Use int8 or int4.")
-    if importlib.util.find_spec("torchao") is None:
+    if name == Quantization.INT4 and device.type != "cuda":
+        raise LoadFailed("int4 needs a CUDA device; on a CPU use int8.")
+    if not _by_ourselves(device) and importlib.util.find_spec("torchao") is None:
         raise LoadFailed(
             f"{name} needs torchao, which is not installed. "
             "Run .venv/bin/pip install -r requirements-quantize.txt."
         )
-    if name == Quantization.INT4 and device.type != "cuda":
-        raise LoadFailed("int4 needs a CUDA device; on a CPU use int8.")
     return Quantization(name)
 
 
 class Quantizer:
     """Quantizes the linear layers of a model, one at a time."""
 
-    def __init__(self, kind: Quantization) -> None:
-        from torchao import quantization as torchao  # slow to import, and optional
-
-        self._quantize: Any = torchao.quantize_
-        self._config: Any = (
-            torchao.Int8WeightOnlyConfig()
-            if kind is Quantization.INT8
-            else torchao.Int4WeightOnlyConfig(int4_packing_format=INT4_PACKING)
-        )
+    def __init__(self, kind: Quantization, device: torch.device) -> None:
+        self._quantize = _replace if _by_ourselves(device) else _torchao(kind)
 
     def whole(self, model: nn.Module) -> None:
         """Every linear layer of a model that is already loaded. Raises LoadFailed."""
-        for path, module in list(model.named_modules()):
-            self.layer(path, module)
+        for path in [path for path, _ in model.named_modules()]:
+            self.layer(model, path)
 
-    def layer(self, path: str, module: nn.Module) -> None:
+    def layer(self, model: nn.Module, path: str) -> None:
         """One layer, if it is linear and all of it is there. Raises LoadFailed."""
+        module = model.get_submodule(path)
         if not isinstance(module, nn.Linear) or path == OUTPUT_LAYER:
             return
         if any(parameter.is_meta for parameter in module.parameters()):
             return
         try:
-            self._quantize(module, self._config)
+            self._quantize(model, path)
         except (
             RuntimeError,
             ValueError,
@@ -76,6 +73,26 @@ class Quantizer:
             NotImplementedError,
         ) as error:
             raise LoadFailed(f"{path} cannot be quantized here: {first_line(error)}.") from error
+
+
+def _by_ourselves(device: torch.device) -> bool:
+    return device.type == "cpu" and eight_bits.supported()
+
+
+def _replace(model: nn.Module, path: str) -> None:
+    linear: Any = model.get_submodule(path)
+    model.set_submodule(path, eight_bits.EightBitLinear(linear))
+
+
+def _torchao(kind: Quantization) -> Callable[[nn.Module, str], None]:
+    from torchao import quantization as torchao  # slow to import, and optional
+
+    config: Any = (
+        torchao.Int8WeightOnlyConfig()
+        if kind is Quantization.INT8
+        else torchao.Int4WeightOnlyConfig(int4_packing_format=INT4_PACKING)
+    )
+    return lambda model, path: torchao.quantize_(model.get_submodule(path), config)
 
 
 def memory_bytes(model: nn.Module, dtype: torch.dtype, kind: Quantization | None) -> int:

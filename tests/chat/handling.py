@@ -27,6 +27,10 @@ def button(page: Page, name: str) -> Locator:
 
 
 def ended(page: Page) -> None:
-    """Wait until another prompt can be sent."""
+    """Wait until another prompt can be sent, and the page has heard of its model.
+
+    A test that ends earlier takes the model away while the page asks for it.
+    """
+    expect(page.locator("#readiness")).to_have_attribute("data-state", "ready")
     expect(button(page, "Send")).to_be_enabled()
     expect(page.locator(".growing")).to_have_count(0)

@@ -24,6 +24,7 @@ def test_the_settings_as_they_are_are_right():
         ("LLMSITE_TEMPERATURE", float("nan")),
         ("LLMSITE_TOP_P", 0.0),
         ("LLMSITE_TOP_P", 1.5),
+        ("LLMSITE_ENGINE_PATIENCE", 0.0),
         ("LLMSITE_MAX_REQUESTS", 0),
         ("LLMSITE_MAX_REQUESTS_PER_CALLER", 0),
         ("LLMSITE_MAX_QUEUED_TOKENS", 0),

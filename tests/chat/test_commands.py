@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 from django.contrib.auth import get_user_model
@@ -145,3 +148,22 @@ def test_serve_prints_a_command_that_can_be_pasted():
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
 def test_an_address_shows_its_host_as_browsers_want_it(host, shown):
     assert serving.displayed(host) == shown
+
+
+def test_serve_may_have_more_clients_than_the_usual_soft_limit_allows():
+    """In a process of its own: a hard limit that is lowered stays so."""
+    lines = (
+        "import resource",
+        "from chat.management.commands.serve import allow_many_connections as allow",
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 3000))",
+        "allow()",
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE))",
+    )
+    code = "import django; django.setup();" + ";".join(lines)
+    environment = os.environ | {"DJANGO_SETTINGS_MODULE": "llmsite.settings"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "(3000, 3000)"

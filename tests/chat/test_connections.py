@@ -178,6 +178,37 @@ def test_after_the_end_nothing_counts_any_more():
     assert not connection.closed
 
 
+@pytest.mark.parametrize("end", [Connection.close, Connection.finish])
+def test_every_end_is_heard_once(end):
+    connection, calls = Connection(), []
+    connection.on_end(lambda: calls.append("in time"))
+    for _ in range(2):
+        end(connection)
+    connection.on_end(lambda: calls.append("late"))
+
+    assert calls == ["in time", "late"]
+
+
+async def test_an_application_that_breaks_off_has_ended_as_well():
+    calls = []
+
+    async def application(scope, receive, send) -> None:
+        scope[KEY].on_end(lambda: calls.append("end"))
+        raise OSError("it broke off")
+
+    with pytest.raises(OSError, match="broke off"):
+        await ConnectionWatch(application)({"type": "http"}, None, None)
+
+    assert calls == ["end"]
+
+
+def test_outside_asgi_an_exchange_is_taken_for_over():
+    calls = []
+    connection_of(RequestFactory().get("/")).on_end(lambda: calls.append("end"))
+
+    assert calls == ["end"]
+
+
 def test_callbacks_from_many_threads_meet_the_end_exactly_once():
     for _ in range(50):
         connection, calls = Connection(), []

@@ -6,12 +6,15 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from chat.errors import ServerStopping
 from chat.models import Conversation, Prompt, Response
 from chat.supervisor import supervisor
+from modelhost.errors import NotReady
 from tests.chat.rows import answered, ask, left_behind, row_of
 from tests.chat.test_bad_input import named
 from tests.chat.test_errors import asked
@@ -67,6 +70,25 @@ def test_with_nothing_running_it_is_over_at_once(user, engine):
 
     accepted = answered(user, "Hello")
     assert accepted.status == "done"
+
+
+class Leaving(ScriptedEngine):
+    """The process begins to end between a response's row and its generation."""
+
+    def submit(self, *args: Any, **options: Any) -> Any:
+        supervisor.drain(0)
+        raise NotReady("Stopped.")
+
+
+def test_what_was_stored_when_the_engine_had_stopped_is_left_to_the_next_process(user, serve):
+    serve(Leaving("Hello"))
+    with pytest.raises(ServerStopping):
+        ask(user)
+
+    row = Response.objects.get()
+    assert (row.status, row.worker, row.error, row.finished_at) == ("queued", "", "", None)
+    assert row.lease_until is not None
+    assert row.lease_until <= timezone.now()
 
 
 def test_nothing_new_is_taken_in(api, user, gate, draining):

@@ -123,7 +123,7 @@ def failing(spec, progress):
 
 def test_a_model_that_could_not_be_loaded_is_503_and_says_why(api, user, monkeypatch):
     broken = Host(failing)
-    for module in ("chat.responses", "chat.views.completions", "chat.views.health"):
+    for module in ("chat.responses", "chat.views.completions", "chat.health"):
         monkeypatch.setattr(f"{module}.host", broken)
     broken.start(ModelSpec())
     with pytest.raises(modelhost.LoadFailed):

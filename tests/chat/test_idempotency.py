@@ -8,9 +8,11 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from django.db import connections
 from django.utils import timezone
 
 from chat import idempotency
+from chat.idempotency import Attempt
 from chat.models import ApiKey, Conversation, IdempotencyKey, Prompt, Response
 from tests.chat.test_bad_input import named
 from tests.fakes import ScriptedEngine, Turnstile
@@ -179,16 +181,19 @@ def test_all_keys_of_one_person_name_the_same(client_for, user, engine):
     assert len(engine.prompts) == 1
 
 
-def test_a_hundred_at_once_start_one_generation(server, key, serve):
+@pytest.mark.parametrize("tokens", [10, 20_000], ids=["short", "long"])
+def test_a_hundred_at_once_start_one_generation(server, key, serve, tokens):
+    """Long: all of them together would be far above what one caller may have at once."""
     gate = Turnstile()
-    engine = serve(ScriptedEngine("Hello", ", ", "world", gate=gate))
+    engine = serve(ScriptedEngine("Hello", ", ", "world", gate=gate, context_length=32_000))
+    say = {"prompt": "x" * tokens}
     seen: Counter[tuple[int, str]] = Counter()
     barrier = threading.Barrier(100)
 
     def ask() -> None:
         headers = {**KEY, "Authorization": f"Bearer {key}"}
         barrier.wait(30)
-        answer = httpx.post(f"{server.address}{MESSAGE}", json=SAY, headers=headers, timeout=50)
+        answer = httpx.post(f"{server.address}{MESSAGE}", json=say, headers=headers, timeout=50)
         seen[answer.status_code, answer.json().get("message_id", answer.text)] += 1
 
     threads = [threading.Thread(target=ask) for _ in range(100)]
@@ -201,6 +206,27 @@ def test_a_hundred_at_once_start_one_generation(server, key, serve):
 
     assert seen == {(200, Response.objects.get().pk.hex): 100}
     assert len(engine.prompts) == Prompt.objects.count() == Conversation.objects.count() == 1
+
+
+def test_whoever_waits_for_its_turn_holds_no_connection(user, engine):
+    attempt, inside = Attempt(user, key="one"), threading.Event()
+    found: list[object] = []
+
+    def second() -> None:
+        Response.objects.exists()
+        inside.set()
+        with attempt.in_turn():
+            found.append(connections["default"].connection)
+
+    waiting = threading.Thread(target=second)
+    with attempt.in_turn(), Attempt(user, key="two").in_turn():
+        waiting.start()
+        assert inside.wait(10)
+        eventually(lambda: idempotency._turns._going[user.pk, "one"][1] == 2)
+    waiting.join(10)
+
+    assert found == [None]
+    assert idempotency._turns._going == {}
 
 
 @pytest.mark.parametrize("status", ["failed", "stopped", "interrupted"])

@@ -180,6 +180,34 @@ async def test_the_first_piece_or_the_end_ends_the_queue(end):
     assert await following is None
 
 
+async def test_who_is_next_hears_of_it_when_that_lasts():
+    live = LiveResponse(uuid.uuid4())
+    looks = []
+
+    def position() -> int:
+        looks.append(0)
+        if len(looks) == 4:
+            live.append("a")
+        return 0
+
+    live.position = position
+    assert [place async for place in live.queue(every=0.001)] == [0]
+    assert len(looks) == 4
+
+
+async def test_where_nobody_knows_the_place_nothing_is_told():
+    live = LiveResponse(uuid.uuid4())
+    places = [None, None, None]
+
+    def position() -> None:
+        places.pop()
+        if not places:
+            live.append("a")
+
+    live.position = position
+    assert [place async for place in live.queue(every=0.001)] == []
+
+
 async def test_who_is_served_at_once_hears_of_no_queue():
     live = LiveResponse(uuid.uuid4())
     live.append("a")

@@ -133,30 +133,25 @@ def test_a_stream_that_breaks_raises_our_sentence(client, serve):
 
 
 def test_a_heartbeat_does_not_disturb_the_client(client, serve, gate, monkeypatch):
-    monkeypatch.setattr("chat.views.completions.sse_response", _with_a_quick_heart(gate))
+    monkeypatch.setattr("chat.live.HEARTBEAT", 0.001)
+    monkeypatch.setattr("chat.views.completions.sse_response", _opening(gate))
     serve(ScriptedEngine("Hello", gate=gate))
     stream = client.chat.completions.create(model="demo", messages=HELLO, stream=True)
 
     assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "Hello"
 
 
-def _with_a_quick_heart(gate):
-    """`sse_response` that pings at once, and opens the gate after some pings."""
+def _opening(gate):
+    """`sse_response` that opens the gate after some pings."""
+    from chat.openai import PING
     from chat.streams import sse_response
 
-    def respond(chunks, *, ping):
-        response = sse_response(chunks, ping=ping, every=0.001)
-        inner = response.streaming_content
+    async def counted(chunks):
+        pings = 0
+        async for chunk in chunks:
+            pings += chunk == PING
+            if pings == 3:
+                gate.set()
+            yield chunk
 
-        async def counted():
-            pings = 0
-            async for piece in inner:
-                pings += piece == ping.encode()
-                if pings == 3:
-                    gate.set()
-                yield piece
-
-        response.streaming_content = counted()
-        return response
-
-    return respond
+    return lambda chunks: sse_response(counted(chunks))

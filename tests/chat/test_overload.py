@@ -178,10 +178,19 @@ def test_who_waits_is_told_how_many_are_ahead(api, crowd, gate, path):
     assert list(read_events(second.iter_lines()))[-1].name == "done"
 
 
-def test_who_is_first_is_told_nothing(api, engine):
+def test_whose_answer_begins_at_once_is_told_nothing(api, engine):
     events = stream(api, "POST", MESSAGE, json=SAY)
 
     assert positions(events) == []
+
+
+def test_who_is_first_and_waits_is_told_that_nobody_is_ahead(api, crowd, gate):
+    events = read_events(enter(crowd, api).iter_lines())
+
+    told = next(events)
+    assert (told.name, told.data["position"]) == ("queued", 0)
+    gate.set()
+    assert positions(list(events)) == []
 
 
 def test_openais_stream_has_no_such_event(api, crowd, gate):

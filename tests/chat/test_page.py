@@ -54,6 +54,7 @@ def test_a_second_prompt_goes_on_and_a_reload_shows_all(signed_in, engine):
     signed_in.reload()
     said = ["First", "Hello, world", "Second", "Hello, world"]
     expect(signed_in.locator(".turn .text")).to_have_text(said)
+    ended(signed_in)
 
 
 def test_conversations_are_opened_left_and_found_again(signed_in, api, engine):
@@ -113,6 +114,7 @@ def test_text_of_people_and_models_is_never_markup(signed_in, serve):
         expect(signed_in.get_by_role("heading", level=1)).to_contain_text("<img")
         assert signed_in.locator("#transcript :is(img, script, b), #sidebar li img").count() == 0
         signed_in.reload()
+        ended(signed_in)
 
 
 def test_the_policy_stops_what_is_not_ours(signed_in, engine, problems):

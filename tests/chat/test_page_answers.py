@@ -198,6 +198,7 @@ def test_what_the_model_did_not_see_is_said(signed_in, serve):
         expect(signed_in.locator(".turn").last).to_contain_text("was not seen by the model")
         assert signed_in.get_by_text("was not seen by the model").count() == 1
         signed_in.reload()
+        ended(signed_in)
 
 
 def test_an_answer_that_was_cut_off_says_so(signed_in, serve):
@@ -209,6 +210,7 @@ def test_an_answer_that_was_cut_off_says_so(signed_in, serve):
             "The answer was cut off at the token limit."
         )
         signed_in.reload()
+        ended(signed_in)
 
 
 def test_a_conversation_that_is_not_there_is_said(signed_in, engine, problems):

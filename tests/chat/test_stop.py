@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from chat import responses
-from chat.models import Response
+from chat.models import Conversation, Prompt, Response
 from chat.supervisor import supervisor
 from tests.chat.rows import answered, ask, carried_elsewhere, left_behind, row_of
 from tests.fakes import ScriptedEngine, Turnstile
@@ -180,6 +180,44 @@ def test_a_response_that_nobody_carries_is_stopped_at_once(api, user, engine, te
     supervisor.start(recover=True)
     supervisor._look()
     assert engine.prompts == []
+
+
+def resend(api, row):
+    """The next prompt of a client that sends all that it has read."""
+    read = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": row.text}]
+    messages = [*read, {"role": "user", "content": "Go on"}]
+    assert api.post("/v1/chat/completions", json={"messages": messages}).status_code == 200
+    return Prompt.objects.get(content="Go on")
+
+
+def test_a_client_that_resends_a_text_stopped_by_nobody_goes_on_in_its_conversation(
+    api, user, engine
+):
+    row = left_behind(user, "Hel")
+    stop(api, row)
+
+    assert resend(api, row).follows == row
+    assert Conversation.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "status"),
+    [({"stop_requested": True}, "stopped"), ({"revision": "r0"}, "interrupted")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_so_does_one_whose_text_ended_with_its_process(api, user, engine, columns, status):
+    row = left_behind(user, "Hel", **columns)
+    supervisor.start(recover=True)
+    eventually(lambda: Response.objects.filter(status=status).first())
+
+    assert resend(api, row).follows == row
+    assert Conversation.objects.count() == 1
+
+
+def test_a_row_that_cannot_be_read_can_be_stopped(api, user, engine):
+    row = left_behind(user, "Hel", continuation={"something": "else"})
+
+    assert stop(api, row).json()["status"] == "stopped"
 
 
 def test_a_stop_needs_no_model(api, user):

@@ -11,71 +11,89 @@ import pytest
 from django.db import connection, connections
 
 from chat import events, openai
-from chat.live import LiveResponse
+from chat.live import LiveResponse, Outcome
 from chat.models import ApiKey, Response
-from chat.streams import with_heartbeat
 from chat.supervisor import supervisor
+from modelhost.types import Usage
 from tests.fakes import ScriptedEngine
 from tests.web import eventually
 
 
-async def scripted(gate: asyncio.Event):
-    """One event, and another behind a gate."""
-    yield "first"
-    await gate.wait()
-    yield "second"
+@pytest.fixture
+def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A beat each millisecond."""
+    monkeypatch.setattr("chat.live.HEARTBEAT", 0.001)
 
 
-async def test_a_silent_stream_shows_that_it_lives():
-    gate = asyncio.Event()
-    seen = []
-    async for item in with_heartbeat(scripted(gate), ping=": ping\n\n", every=0.001):
-        seen.append(item)
-        if seen.count(": ping\n\n") == 3:
-            gate.set()
-
-    assert seen[0] == "first"
-    assert seen[-1] == "second"
-    assert set(seen[1:-1]) == {": ping\n\n"}
-
-
-async def test_the_heart_beats_before_the_first_token():
+@pytest.mark.usefixtures("quick_heart")
+@pytest.mark.parametrize("kind", [events.stream, events.whole])
+async def test_a_silent_stream_shows_that_it_lives(kind):
     live = LiveResponse(uuid.uuid4())
-    stream = with_heartbeat(events.stream(live), ping=": ping\n\n", every=0.001)
+    seen = []
+    async for item in kind(live):
+        seen.append(item)
+        beats = seen.count(events.PING) if item == events.PING else 0
+        if beats == 3:
+            live.append("a")
+        if beats == 6:
+            live.close(Outcome(Response.Status.DONE, "stop", Usage(1, 1)))
 
-    assert await anext(stream) == f"id: {live.id.hex}:0\n\n"
-    assert await anext(stream) == ": ping\n\n"
-    live.append("a")
-    assert '"a"' in await anext(_without(stream, ": ping\n\n"))
+    assert seen[0] == f"id: {live.id.hex}:0\n\n"
+    assert seen[1:4] == [events.PING] * 3, "before the first token"
+    told = [item for item in seen[1:] if item != events.PING]
+    assert ['"text": "a"' in told[0], "event: done" in told[1]] == [True, True]
+
+
+@pytest.mark.usefixtures("quick_heart")
+async def test_the_heart_beats_in_the_queue_and_the_place_is_told_once():
+    live = LiveResponse(uuid.uuid4())
+    live.position = lambda: 3
+    stream = events.stream(live)
+
+    seen = [await anext(stream) for _ in range(4)]
     await stream.aclose()
 
+    assert "event: queued" in seen[1]
+    assert seen[2:] == [events.PING] * 2
 
+
+@pytest.mark.usefixtures("quick_heart")
 async def test_openais_heartbeat_is_a_comment_without_an_empty_line():
     live = LiveResponse(uuid.uuid4())
-    chunks = openai.stream(live, model="m", created=1, include_usage=False)
-    stream = with_heartbeat(chunks, ping=openai.PING, every=0.001)
+    stream = openai.stream(live, model="m", created=1, include_usage=False)
 
     assert '"role": "assistant"' in await anext(stream)
     assert await anext(stream) == ": ping\n"
     await stream.aclose()
 
 
-async def test_an_error_in_the_events_reaches_whoever_reads_them():
-    async def broken():
-        yield "first"
-        raise ValueError("broken")
+async def test_a_long_replay_lets_others_have_their_turn():
+    live = LiveResponse(uuid.uuid4())
+    for _ in range(100):
+        live.append("a")
+    live.close(Outcome(Response.Status.DONE, "stop", Usage(1, 1)))
+    turns = 0
 
-    stream = with_heartbeat(broken(), ping="", every=1)
-    assert await anext(stream) == "first"
-    with pytest.raises(ValueError, match="broken"):
-        await anext(stream)
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.ensure_future(other())
+    async for _ in events.stream(live):
+        pass
+    task.cancel()
+
+    assert turns >= 90
 
 
+@pytest.mark.usefixtures("quick_heart")
 @pytest.mark.parametrize("seen", [1, 2, 3])
 async def test_a_reader_that_leaves_is_forgotten(seen):
     live = LiveResponse(uuid.uuid4())
     live.append("a")
-    stream = with_heartbeat(events.stream(live), ping="ping", every=0.001)
+    stream = events.stream(live)
     for _ in range(seen):  # the id, the text, a ping
         await anext(stream)
     await stream.aclose()

@@ -10,7 +10,7 @@ import pytest
 from django.db import DataError, OperationalError, connections, transaction
 from django.utils import timezone
 
-from chat import recorder, responses
+from chat import recorder, responses, upkeep
 from chat import supervisor as module
 from chat.models import Response
 from chat.supervisor import supervisor
@@ -71,13 +71,13 @@ def test_the_end_is_told_only_after_the_row_says_it(user, engine, monkeypatch):
 
 def test_many_generations_share_the_commits(user, serve, gate, monkeypatch):
     sizes = []
-    write = module.commit
+    write = upkeep.commit
 
     def counted(records):
         sizes.append(len(records))
         write(records)
 
-    monkeypatch.setattr(module, "commit", counted)
+    monkeypatch.setattr(upkeep, "commit", counted)
     serve(ScriptedEngine("Hel", "lo", gate=gate))
     asked = [ask(user, str(at)) for at in range(30)]
     gate.set()
@@ -142,7 +142,7 @@ def test_an_error_that_nobody_foresaw_stops_no_answer(user, engine, trouble):
 
 def test_a_silent_generation_keeps_its_lease(user, serve, gate, monkeypatch):
     monkeypatch.setattr(recorder, "LEASE", timedelta(seconds=0.3))
-    monkeypatch.setattr(module, "LEASE", timedelta(seconds=0.3))
+    monkeypatch.setattr(upkeep, "LEASE", timedelta(seconds=0.3))
     monkeypatch.setattr(module, "COMMIT_EVERY", 0.01)
     monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
     serve(ScriptedEngine(gate=gate))

@@ -43,7 +43,7 @@ def deltas(events: list[Event]) -> list[str]:
     *pieces, last = events
     assert last.name == "done"
     assert last.data["finish_reason"] == "stop"
-    return [event.data["text"] for event in pieces]
+    return [event.data["text"] for event in pieces if event.name == "message"]
 
 
 def test_an_event_source_gets_exactly_the_24_deltas(greeter):

@@ -12,7 +12,7 @@ import httpx
 import openai
 import pytest
 
-from tests.web import read_events
+from tests.web import read_events, text_of
 
 pytestmark = pytest.mark.model
 
@@ -38,7 +38,7 @@ def test_a_stream_says_the_same_in_pieces(installation):
     ):
         *pieces, done = read_events(stream.iter_lines())
 
-    assert "".join(event.data["text"] for event in pieces) == PARIS
+    assert text_of(pieces) == PARIS
     assert len(pieces) > 3
     assert done.name == "done"
     assert done.data["usage"]["completion_tokens"] == 8
@@ -136,7 +136,7 @@ def test_bad_requests_harm_nobody_else(installation):
         ):
             *pieces, last = read_events(stream.iter_lines())
         texts.append(last.name)
-        texts.append("".join(event.data["text"] for event in pieces))
+        texts.append(text_of(pieces))
 
     beside = threading.Thread(target=neighbour)
     beside.start()

@@ -11,11 +11,13 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import Installation
-from tests.web import eventually, read_events, text_of
+from tests.web import eventually, next_text, read_events, text_of
 
 pytestmark = pytest.mark.model
 
 ASK = "/chat/new/message/"
+# 300 tokens and two starts took 107 s alone on a machine that makes 6 tokens a second.
+slow_machines = pytest.mark.timeout(400)
 LONG = {"prompt": "Write a very long story.", "max_tokens": 150, "temperature": 0.9}
 
 
@@ -43,7 +45,7 @@ def read_some(lines: Iterator[str], *, characters: int) -> tuple[str, str]:
     """The next characters at least, and the cursor behind them."""
     text = ""
     for event in read_events(lines):
-        text += event.data["text"]
+        text += text_of([event])
         if len(text) >= characters:
             return text, event.id
     raise AssertionError(f"the stream ended after {text!r}")
@@ -66,6 +68,7 @@ def settled(client: httpx.Client, message_id: str) -> dict:
     return eventually(look, seconds=60)
 
 
+@slow_machines
 def test_sigterm_under_a_stream_ends_in_time_and_the_text_goes_on(stopped):
     stopped.environment["LLMSITE_DRAIN_SECONDS"] = "0"
     stopped.start()
@@ -147,6 +150,7 @@ def test_a_wrong_setting_is_a_sentence_that_names_it(tmp_path, variable, value):
     assert "Traceback" not in wrong.stderr
 
 
+@slow_machines
 def test_after_kill_nine_a_reader_who_comes_back_reads_one_text_without_a_seam(stopped):
     stopped.start()
     client, lines, message_id = first_piece(stopped)
@@ -154,21 +158,22 @@ def test_after_kill_nine_a_reader_who_comes_back_reads_one_text_without_a_seam(s
 
     stopped.end(signal.SIGKILL)
     client.close()
-    before = time.monotonic()
     stopped.start(ready=False)
 
     with stopped.client() as again:
         follow = f"/api/responses/{message_id}/events"
         with again.stream("GET", follow, headers={"Last-Event-ID": cursor}) as rest:
+            stopped.wait_for("readyz")
+            ready = time.monotonic()
             events = read_events(rest.iter_lines())
-            seen += next(events).data["text"]
-            waited = time.monotonic() - before
+            seen += next_text(events)
+            waited = time.monotonic() - ready
             *pieces, last = events
         row = again.get(f"/api/responses/{message_id}/").json()
         uncut = again.post(ASK, json={**LONG, "seed": row["seed"]}).json()["response"]
     assert last.name == "done"
     assert seen + text_of(pieces) == row["text"] == uncut
-    assert waited < 30, "ten seconds on a machine with nothing else to do"
+    assert waited < 10, "the time until the model is there is the machine's, what follows is ours"
 
 
 def test_while_it_loads_it_says_how_far_it_is_and_refuses_politely(stopped):

@@ -142,6 +142,25 @@ def test_without_a_server_that_minds_signals_the_process_ends_itself(process):
     assert process.left.get(timeout=5) == 0
 
 
+def test_a_server_that_would_die_of_the_signal_is_told_without_it(process):
+    class Uvicorn:
+        should_exit = False
+        captured: list[int] = []
+
+        def handle_exit(self, number, frame):
+            self.captured.append(number)
+            self.should_exit = True
+
+    server = Uvicorn()
+    signal.signal(signal.SIGTERM, server.handle_exit)
+    process.shutdown.watch_signals()
+    tell(signal.SIGTERM)
+
+    eventually(lambda: server.should_exit)
+    assert server.captured == []
+    assert process.happened == [("drain", 7), "unload"]
+
+
 def test_an_ignored_signal_stays_ignored(process):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.shutdown.watch_signals()
@@ -169,7 +188,7 @@ def test_outside_the_main_thread_no_handler_is_touched(process):
 
 def test_a_lost_engine_ends_the_process_at_once(process):
     process.idle.clear()
-    process.shutdown.lost()
+    process.shutdown.lost("engine")
 
     assert process.happened == [("drain", 0)]
     assert process.left.get(timeout=5) == os.EX_SOFTWARE
@@ -179,7 +198,7 @@ def test_a_lost_engine_ends_the_process_also_when_nothing_can_be_written(process
     monkeypatch.setattr(shutdown, "GRACE", 0.05)
     process.idle.clear()
     process.stuck = True
-    losing = threading.Thread(target=process.shutdown.lost)
+    losing = threading.Thread(target=process.shutdown.lost, args=("supervisor",))
     losing.start()
 
     assert process.left.get(timeout=5) == os.EX_SOFTWARE

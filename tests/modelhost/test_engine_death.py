@@ -504,5 +504,51 @@ def test_where_nobody_listens_the_tickets_of_a_lost_engine_end(doomed):
     ticket = engine.submit(PROMPT, WARM)
 
     assert ticket.wait(10)
-    assert ticket.finish.error == "The engine died while it worked on this generation."
+    assert ticket.finish.error == "The engine died or hung while it worked on this generation."
     assert engine.lost
+
+
+# The thread lives and makes no step
+
+
+def test_an_engine_that_hangs_is_lost_and_the_process_is_told(serve, load_tiny, gate):
+    loaded = load_tiny()
+    engine = serve(loaded, patience=0.3)
+    listener = Listener()
+    engine.when_lost(listener)
+    gate.guard(loaded.model)
+
+    ticket = engine.submit(PROMPT, WARM)
+
+    listener.wait()
+    assert engine.restartable, "even where a death would be mended: a thread cannot be ended"
+    assert engine.lost
+    assert not engine.alive
+    assert ticket.finish is None, "the next process goes on with it"
+    with pytest.raises(NotReady):
+        engine.submit(PROMPT, WARM)
+    gate.open()
+
+
+def test_an_engine_without_work_does_not_hang(serve, ids_of):
+    engine = serve(patience=0.3)
+
+    for _ in range(2):
+        engine._dispatcher.join(0.7)  # two heartbeats and more without a step
+        assert len(ids_of(engine.submit(PROMPT, WARM))) == 40
+
+    assert engine.alive
+
+
+def test_a_step_within_the_patience_is_no_hang(serve, load_tiny, gate, ids_of):
+    loaded = load_tiny()
+    engine = serve(loaded, patience=30.0)
+    gate.guard(loaded.model)
+
+    ticket = engine.submit(PROMPT, WARM)
+    gate.wait_reached()
+    engine._dispatcher.join(0.7)
+    assert engine.alive
+
+    gate.open()
+    assert len(ids_of(ticket)) == 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ import threading
 import pytest
 
 from modelhost.errors import LoadFailed, NotReady
-from modelhost.host import Host, HostState
+from modelhost.host import Host, HostState, spare_the_collector
 from modelhost.types import ModelSpec
 
 SPEC = ModelSpec(model="a-model")
@@ -315,3 +316,18 @@ def test_importing_what_the_web_process_imports_brings_in_no_torch():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "set()"
+
+
+def test_the_garbage_collector_passes_over_a_model_until_it_is_unloaded():
+    class Loader(FakeLoader):
+        def __call__(self, *args):
+            engine = super().__call__(*args)
+            spare_the_collector()
+            return engine
+
+    a_host = loaded(Loader())
+    a_host.engine()
+    assert gc.get_freeze_count() > 0
+
+    a_host.unload()
+    assert gc.get_freeze_count() == 0

@@ -1,4 +1,8 @@
-"""Loading a ChatGLM takes its weights and at most one shard, whatever the dtype and the layout."""
+"""Loading a ChatGLM takes its weights and one shard, or one layer where that is more.
+
+A layer is there twice while it is packed for a CPU (fp32 only); in a release a shard holds
+several layers in fp16, here it holds one.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +22,13 @@ SHAPE = Shape(
 MARGIN = 32_000_000  # for the engine, its cache and a first forward pass
 
 
-@pytest.mark.parametrize(("pickled", "dtype"), [(False, "fp32"), (True, "bf16")])
-def test_the_peak_is_the_weights_and_one_shard(pickled, dtype, tmp_path):
+LARGEST_LAYER = 2 * SHAPE.inner * SHAPE.hidden  # numbers in it
+
+
+@pytest.mark.parametrize(
+    ("pickled", "dtype", "packed"), [(False, "fp32", 4 * LARGEST_LAYER), (True, "bf16", 0)]
+)
+def test_the_peak_is_the_weights_and_one_shard_or_layer(pickled, dtype, packed, tmp_path):
     write_checkpoint(tmp_path, SHAPE, pickled=pickled)
 
     done = subprocess.run(
@@ -34,4 +43,5 @@ def test_the_peak_is_the_weights_and_one_shard(pickled, dtype, tmp_path):
     measured = json.loads(done.stdout)
     assert measured["all_shards"] > 4 * measured["largest_shard"] > 200_000_000
     assert measured["peak"] >= measured["weights"], "else nothing was measured"
-    assert measured["peak"] <= measured["weights"] + measured["largest_shard"] + MARGIN
+    spare = max(measured["largest_shard"], packed)
+    assert measured["peak"] <= measured["weights"] + spare + MARGIN

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from modelhost import packing
-from modelhost.packing import PackedLinear
+from modelhost.packing import joined
 
 SHAPES = [(64, 48), (576, 192), (576, 1536), (1536, 576), (576, 4096)]
 
@@ -23,7 +25,7 @@ def layer(inputs: int, outputs: int, *, bias: bool = False) -> nn.Linear:
 @torch.inference_mode()
 def test_the_result_is_the_plain_layers(shape, bias):
     plain = layer(*shape, bias=bias)
-    packed = PackedLinear(plain, shared=False)
+    [packed] = joined([plain])
     rows = torch.randn(3, 7, shape[0])
 
     torch.testing.assert_close(packed(rows), plain(rows), rtol=1e-5, atol=1e-5)
@@ -32,12 +34,50 @@ def test_the_result_is_the_plain_layers(shape, bias):
 @pytest.mark.parametrize("shape", SHAPES)
 @torch.inference_mode()
 def test_a_row_is_the_same_alone_and_in_any_batch(shape):
-    packed = PackedLinear(layer(*shape), shared=False)
+    [packed] = joined([layer(*shape)])
     rows = torch.randn(260, shape[0])
     together = packed(rows)
 
     for count in (1, 2, 3, 5, 8, 16, 17, 31, 64, 65, 128, 255):
         assert torch.equal(packed(rows[:count]), together[:count]), count
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 32, 250])
+@torch.inference_mode()
+def test_joined_layers_change_no_bit(bias, count):
+    plain = [layer(576, outputs, bias=bias) for outputs in (576, 192, 192)]
+    rows = torch.randn(1, count, 576)
+
+    together = [one(rows) for one in joined(plain)]
+
+    for one, result in zip(plain, together, strict=True):
+        [alone] = joined([one])
+        assert torch.equal(alone(rows), result)
+
+
+@torch.inference_mode()
+def test_joined_layers_asked_with_different_inputs_answer_each():
+    first, second = joined([layer(64, 48), layer(64, 32)])
+    one, other = torch.randn(3, 64), torch.randn(3, 64)
+    expected = first(one), second(other)
+
+    assert torch.equal(second(other), expected[1])
+    assert torch.equal(first(one), expected[0])
+    assert not torch.equal(first(other), expected[0])
+
+
+@torch.inference_mode()
+def test_nothing_is_kept_when_all_were_asked():
+    layers = joined([layer(64, 48), layer(64, 32)])
+    rows = torch.randn(3, 64)
+    kept = weakref.ref(rows)
+
+    for one in layers:
+        one(rows)
+    del rows
+
+    assert kept() is None
 
 
 def tiny(*, tied: bool) -> LlamaForCausalLM:
@@ -66,6 +106,18 @@ def test_a_model_says_what_it_said_and_is_as_large(tied):
     torch.testing.assert_close(model(ids).logits, before, rtol=1e-5, atol=1e-5)
     assert model.num_parameters() == size
     assert model.device.type == "cpu"
+
+
+@torch.inference_mode()
+def test_a_layer_that_differs_from_its_siblings_is_packed_apart():
+    model = tiny(tied=True)
+    model.model.layers[0].self_attn.k_proj.bias = nn.Parameter(torch.ones(32))
+    ids = torch.arange(12)[None]
+    before = model(ids).logits
+
+    assert packing.pack(model) == 2 * 7 + 1
+
+    torch.testing.assert_close(model(ids).logits, before, rtol=1e-5, atol=1e-5)
 
 
 def test_other_dtypes_stay_as_they_are():

@@ -329,8 +329,8 @@ ANY_TURNS = st.lists(
 
 
 @settings(deadline=None, max_examples=300)
-@given(ANY_TURNS, st.integers(1, 60))
-def test_as_few_whole_exchanges_as_possible_are_left_out(turns, room):
+@given(ANY_TURNS, st.integers(1, 60), st.sampled_from([1, 2, prompts.FIRST_LOOK]))
+def test_as_few_whole_exchanges_as_possible_are_left_out(turns, room, look):
     def size(omitted):
         return sum(len(turn.content) + 1 for at, turn in enumerate(turns) if at not in omitted)
 
@@ -346,13 +346,29 @@ def test_as_few_whole_exchanges_as_possible_are_left_out(turns, room):
     ]
     fitting = [omitted for omitted in choices if size(omitted) <= room]
 
-    if fitting:
-        rendered = prompts.fit(OneTokenPerCharacter(), turns, room=room)
-        assert rendered.omitted == fitting[0]
-        assert len(rendered.token_ids) == size(fitting[0])
-    else:
-        with pytest.raises(PromptTooLong):
-            prompts.fit(OneTokenPerCharacter(), turns, room=room)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prompts, "FIRST_LOOK", look)
+        if fitting:
+            rendered = prompts.fit(OneTokenPerCharacter(), turns, room=room)
+            assert rendered.omitted == fitting[0]
+            assert len(rendered.token_ids) == size(fitting[0])
+        else:
+            with pytest.raises(PromptTooLong):
+                prompts.fit(OneTokenPerCharacter(), turns, room=room)
+
+
+def test_what_a_prompt_costs_does_not_grow_with_a_conversation_that_is_left_out():
+    seen = []
+
+    class Counting(OneTokenPerCharacter):
+        def encode(self, turns, tools=()):
+            seen.append(len(turns))
+            return super().encode(turns, tools)
+
+    rendered = prompts.fit(Counting(), conversation(*[9] * 5000), room=500)
+
+    assert len(rendered.omitted) == 2 * 5000 - 2 * ((500 - 5) // 20)
+    assert sum(seen) < 500
 
 
 def test_room_is_kept_for_the_answer_asked_for():

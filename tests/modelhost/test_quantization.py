@@ -11,10 +11,12 @@ import pytest
 import torch
 
 from modelhost import __main__ as command_line
+from modelhost import eight_bits
 from modelhost.checkpoints import quantization
 from modelhost.errors import LoadFailed
 
 ROOT = Path(__file__).resolve().parents[2]
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 SHARED = ROOT.parent / "shared" / "chatglm3"
 
 needs_checkpoint = pytest.mark.skipif(
@@ -23,7 +25,7 @@ needs_checkpoint = pytest.mark.skipif(
 
 
 def modelhost(*arguments: str, line: dict | None = None) -> dict:
-    """One answer of the command line, in a process of its own: torchao logs while it loads."""
+    """One answer of the command line, in a process of its own: torchao may log while it loads."""
     done = subprocess.run(
         [sys.executable, "-m", "modelhost", *arguments],
         cwd=ROOT,
@@ -71,7 +73,7 @@ def test_inspect_says_how_much_memory_it_saves():
 @pytest.mark.parametrize(("name", "reason"), [("int3", "int8 or int4"), ("int4", "CUDA")])
 def test_what_cannot_be_done_is_a_sentence(name, reason):
     with pytest.raises(LoadFailed, match=reason):
-        quantization.pick(name, torch.device("cpu"))
+        quantization.pick(name, CPU)
 
 
 without_cuda = pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
@@ -88,9 +90,10 @@ def test_four_bits_are_refused_on_a_cpu_before_anything_is_loaded(tmp_path, capf
 @without_cuda
 def test_four_bits_ask_for_no_library_but_torchao():
     layer = torch.nn.Linear(1024, 128, bias=False, dtype=torch.bfloat16)
+    model = torch.nn.ModuleDict({"some": torch.nn.ModuleDict({"layer": layer})})
 
     with pytest.raises(LoadFailed) as refused:  # it is not on a card
-        quantization.Quantizer(quantization.Quantization.INT4).layer("some.layer", layer)
+        quantization.Quantizer(quantization.Quantization.INT4, CUDA).whole(model)
 
     assert "some.layer cannot be quantized here" in str(refused.value)
     assert "Requires" not in str(refused.value)
@@ -100,8 +103,10 @@ def test_a_missing_library_is_a_sentence(monkeypatch):
     monkeypatch.setattr(quantization.importlib.util, "find_spec", lambda name: None)
 
     with pytest.raises(LoadFailed, match=r"requirements-quantize\.txt"):
-        quantization.pick("int8", torch.device("cpu"))
+        quantization.pick("int8", CUDA)
+    if eight_bits.supported():
+        assert quantization.pick("int8", CPU) == "int8", "a CPU needs no library"
 
 
 def test_empty_is_no_quantization():
-    assert quantization.pick("", torch.device("cpu")) is None
+    assert quantization.pick("", CPU) is None

@@ -210,11 +210,12 @@ def scheduled(choice, position=10, *, has_new_token=True):
     return SimpleNamespace(state=state, has_new_token=has_new_token)
 
 
-def process(scores, requests, *, branch_free=False, columns=16):
-    sampler = sampling.RequestSampler(branch_free=branch_free)
+def process(scores, requests, *, mode=None, columns=16):
+    sampler = sampling.RequestSampler()
     arguments = torch.empty(sampler.tensors_required, columns, dtype=torch.int32)
     sampler.fill_defaults(arguments)
     sampler.prepare_tensor_args(requests, arguments)
+    sampler.mode = mode or sampler.mode
     return sampler(None, scores, arguments)
 
 
@@ -230,13 +231,41 @@ CHOICES = st.builds(
 
 @settings(deadline=None, max_examples=150)
 @given(st.lists(CHOICES, min_size=1, max_size=6), st.integers(0, 2**31))
-def test_the_path_without_branches_draws_the_same_tokens(choices, seed):
+def test_a_step_that_does_more_than_its_requests_ask_for_draws_the_same_tokens(choices, seed):
     scores = torch.randn(len(choices), 40, generator=torch.Generator().manual_seed(seed)) * 4
     requests = [scheduled(choice) for choice in choices]
 
-    branching = process(scores, requests).argmax(dim=-1)
+    needed = process(scores, requests).argmax(dim=-1)
 
-    assert torch.equal(process(scores, requests, branch_free=True).argmax(dim=-1), branching)
+    most = process(scores, requests, mode=sampling.Mode.TRUNCATED)
+    assert torch.equal(most.argmax(dim=-1), needed)
+
+
+@pytest.mark.parametrize(
+    ("choices", "mode"),
+    [
+        ([{}], "greedy"),
+        ([{}, {"temperature": 0.5}], "sampled"),
+        ([{"top_p": 0.5, "top_k": 3}], "greedy"),  # without a temperature neither matters
+        ([{}, {"temperature": 1.0, "top_k": 3}], "truncated"),
+        ([{"temperature": 1.0, "top_p": 0.9}], "truncated"),
+    ],
+)
+def test_a_step_does_what_its_requests_ask_for(choices, mode):
+    sampler = sampling.RequestSampler()
+    requests = [scheduled(Sampling(max_tokens=1, **choice)) for choice in choices]
+
+    sampler.prepare_tensor_args(requests, torch.zeros(5, 16, dtype=torch.int32))
+
+    assert sampler.mode == mode
+
+
+def test_requests_that_the_library_makes_up_are_greedy():
+    made_up = scheduled(Sampling(max_tokens=1))
+    made_up.state.logit_processor_kwargs = {}
+    scores = torch.randn(1, 40)
+
+    assert torch.equal(process(scores, [made_up]), scores)
 
 
 @settings(deadline=None, max_examples=100)
@@ -252,13 +281,14 @@ def test_a_request_draws_the_same_token_alone_and_in_company(choices, seed):
 
 @settings(deadline=None, max_examples=50)
 @given(st.sampled_from([0, 0.0, 1e-300, 1e-45, 9e-7]), st.integers(0, 2**31), st.booleans())
-def test_a_temperature_of_almost_nothing_is_greedy(temperature, seed, branch_free):
+def test_a_temperature_of_almost_nothing_is_greedy(temperature, seed, most):
     generator = torch.Generator().manual_seed(seed)
     scores = 5 + torch.randn(2, 40, generator=generator) * 1e-6  # nearly equal, so noise would tell
     warm = Sampling(max_tokens=1, temperature=1.0)
     cold = Sampling(max_tokens=1, temperature=temperature, seed=seed)
+    mode = sampling.Mode.TRUNCATED if most else None
 
-    out = process(scores, [scheduled(warm), scheduled(cold)], branch_free=branch_free)
+    out = process(scores, [scheduled(warm), scheduled(cold)], mode=mode)
 
     assert out[1].argmax() == scores[1].argmax()
 

@@ -34,7 +34,7 @@ def ask(ids_of):
 
 
 def test_a_second_turn_computes_only_what_is_new(serve, ask):
-    engine = serve(share_prefixes=True)
+    engine = serve()
     answer, reused = ask(engine, FIRST, owner="ada")
     assert reused == 0
 
@@ -45,7 +45,7 @@ def test_a_second_turn_computes_only_what_is_new(serve, ask):
 
 
 def test_the_answers_are_those_without_sharing(serve, ask):
-    shared, plain = serve(share_prefixes=True), serve()
+    shared, plain = serve(), serve(share_prefixes=False)
     prompt = FIRST
 
     for turn in range(4):
@@ -58,7 +58,7 @@ def test_the_answers_are_those_without_sharing(serve, ask):
 
 @pytest.mark.parametrize("other", ["bob", "ada2", "", "ADA"])
 def test_another_owner_finds_nothing(serve, ask, other):
-    engine = serve(share_prefixes=True)
+    engine = serve()
     mine, _ = ask(engine, FIRST, owner="ada")
 
     theirs, reused = ask(engine, FIRST, owner=other)
@@ -68,20 +68,20 @@ def test_another_owner_finds_nothing(serve, ask, other):
 
 
 def test_who_has_no_owner_shares_not_even_with_itself(serve, ask):
-    engine = serve(share_prefixes=True)
+    engine = serve()
     ask(engine, FIRST)
 
     assert ask(engine, FIRST)[1] == 0
 
 
 def test_a_prompt_shorter_than_a_block_shares_nothing_and_is_answered(serve, ask):
-    engine = serve(share_prefixes=True)
+    engine = serve()
 
     assert ask(engine, [5, 6], owner="ada") == ask(engine, [5, 6], owner="ada")
 
 
 def test_equal_prompts_at_once_answer_alike_whoever_owns_them(serve, ids_of):
-    engine = serve(share_prefixes=True)
+    engine = serve()
     alone = ids_of(engine.submit(FIRST, SAMPLED))
 
     owners = ["ada", "bob", "eve", ""] * 5
@@ -91,7 +91,7 @@ def test_equal_prompts_at_once_answer_alike_whoever_owns_them(serve, ids_of):
 
 
 def test_cached_blocks_never_keep_a_live_request_out(serve, ids_of):
-    engine = serve(cache_tokens=512, share_prefixes=True)
+    engine = serve(cache_tokens=512)
     for turn in range(12):  # together five times what fits
         prompt = [3 + turn, *FIRST]
         assert len(ids_of(engine.submit(prompt, GREEDY, owner=f"owner {turn}"))) == 24
@@ -99,7 +99,7 @@ def test_cached_blocks_never_keep_a_live_request_out(serve, ids_of):
 
 
 def test_a_cancel_leaves_the_blocks_to_its_owner_only(serve, ask):
-    engine = serve(share_prefixes=True)
+    engine = serve()
     long = Sampling(max_tokens=300)
     ticket = engine.submit(FIRST, long, owner="ada")
     begun = threading.Event()
@@ -116,7 +116,7 @@ def test_a_cancel_leaves_the_blocks_to_its_owner_only(serve, ask):
 
 def test_after_a_death_the_new_thread_shares_again(serve, load_tiny, ask):
     loaded = load_tiny()
-    engine, bomb = serve(loaded, share_prefixes=True), Bomb(loaded.model)
+    engine, bomb = serve(loaded), Bomb(loaded.model)
     expected, _ = ask(engine, FIRST, owner="ada")
     bomb.arm(3)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -108,6 +109,9 @@ def serving(engine: Any) -> Iterator[Any]:
     yield engine
     supervisor.stop()
     host.unload()
+
+
+served = contextmanager(serving)
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ real route and dies at its k-th step, until one lives to its end; then a process
 they left and asks everything again with the same keys. With `recover` the k-th one dies while
 it goes on with a response that another left.
 
-On standard output, as lines of JSON, what the clients were told: [step, what, value].
+On standard output, as lines of JSON, what the clients were told: [step, what, value]. The last
+step's "lived" says whether the process that should die there came to its end instead.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ def main() -> None:
         if code != KILLED:
             break
     assert code in (0, KILLED)
+    say(step, "lived", code == 0)
     in_child(recover)
     in_child(lambda: ask_again(key, step))
 

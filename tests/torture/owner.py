@@ -130,7 +130,9 @@ class Owner(threading.Thread):
             headers={"Last-Event-ID": f"{foreign}:0"},
             json={"prompt": "x"} if method == "POST" else None,
         )
-        if answer.status_code != 404:
+        if answer.is_success:
+            self.faults.append(f"{self.name} got what is foreign by {method} {path}: {answer.text}")
+        elif answer.status_code != 404:
             self.faults.append(f"{method} {path}: {answer.status_code} {answer.text[:200]}")
 
     def _note(self, asked: Asked) -> None:
@@ -138,5 +140,5 @@ class Owner(threading.Thread):
         if reading.message_id:
             self._board.note(reading.message_id, self._index, len(reading.text))
         strange = foreign_words(f"u{self._index}", reading.text) if reading.text else []
-        self.faults += [f"{self.name} read {word}" for word in strange]
+        self.faults += [f"{self.name} read the foreign word {word}" for word in strange]
         self.faults += [*reading.faults, *asked.refused]

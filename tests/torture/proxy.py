@@ -34,12 +34,13 @@ class Cut:
 class CuttingProxy:
     """Forwards connections to a port. The next ones are cut as `cuts` says, then none.
 
-    passed: what the last connection let through.
+    passed: what the last connection let through. made: how many cuts were reached.
     """
 
     def __init__(self, port: int) -> None:
         self.cuts: list[Cut] = []
         self.passed = b""
+        self.made = 0
         self._to = port
         self._loop = asyncio.new_event_loop()
         self._server = self._loop.run_until_complete(
@@ -74,6 +75,7 @@ class CuttingProxy:
         try:
             cut = self.cuts.pop(0) if self.cuts else Cut()
             if await self._download(source, answer, cut.at):
+                self.made += 1  # before the client can see it
                 await end(answer, cut.how)
         finally:
             for writer in (request, answer):

@@ -63,13 +63,10 @@ def served_tasks() -> int:
 
 
 def database_handles() -> int:
-    """Open files of SQLite in this process, or this process's sessions on PostgreSQL."""
+    """Open files of SQLite in this process, or connections that its pool to PostgreSQL lent out."""
     if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-            )
-            return cursor.fetchone()[0]
+        stats = connection.pool.get_stats()
+        return stats["pool_size"] - stats["pool_available"]
     name = Path(connection.settings_dict["NAME"]).name
     return sum(link.startswith(name) for link in open_files())
 

@@ -57,7 +57,7 @@ class Store:
 
     def damage(self) -> list[Any]:
         """Prompts without a response, and what SQLite itself finds wrong with its file."""
-        orphans = self.query(ORPHANS)
+        orphans = [f"{prompt} is without a response" for (prompt,) in self.query(ORPHANS)]
         if self.database:
             return orphans
         found = self.query("PRAGMA integrity_check") + self.query("PRAGMA foreign_key_check")

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,11 +26,25 @@ MOST = 300  # steps; it ends at the first that no process dies at
 
 @dataclass
 class Told:
-    """What the client of one step was told, before the crash and when it tried again."""
+    """What the client of one step was told, before the crash and when it tried again.
+
+    lived: said of the last step alone, whether its process came to its end.
+    """
 
     ids: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    lived: list[bool] = field(default_factory=list)
+
+    def note(self, what: str, value: Any) -> None:
+        """One line of what the processes say."""
+        lists: dict[str, list[Any]] = {
+            "told": self.ids,
+            "read": self.texts,
+            "refused": self.refused,
+            "lived": self.lived,
+        }
+        lists[what].append(value)
 
 
 def crash_everywhere(work: str, data: Path, database: str) -> dict[int, Told]:
@@ -52,8 +67,7 @@ def crash_everywhere(work: str, data: Path, database: str) -> dict[int, Told]:
     assert done.returncode == 0, done.stderr
     told: dict[int, Told] = defaultdict(Told)
     for step, what, value in map(json.loads, done.stdout.splitlines()):
-        lists = {"told": told[step].ids, "read": told[step].texts, "refused": told[step].refused}
-        lists[what].append(value)
+        told[step].note(what, value)
     return told
 
 
@@ -80,9 +94,10 @@ def test_no_crash_at_any_statement_loses_or_doubles_a_prompt(
     store = Store(tmp_path, database)
     rows = store.rows()
     assert list(lost(told, rows)) == []
-    assert doubled(rows) == []
+    assert doubled(rows) == [], f"asked twice: {doubled(rows)}"
     assert unfinished(rows) == []
     assert list(wrong(rows)) == []
     assert len(rows) == len(told) > 10
     assert store.damage() == []
+    assert told[len(told)].lived == [True], f"the path is not at its end after {MOST} steps"
     figures(f"{work}: {len(told)} of {len(told)} steps survived")

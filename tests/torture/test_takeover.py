@@ -13,12 +13,13 @@ from tests.torture.promises import broken, unfinished
 from tests.torture.reading import events
 from tests.torture.site import Site
 from tests.torture.size import FULL, amount
+from tests.torture.waiting import until_none
 from tests.torture.writer import Asked, send, take
-from tests.web import eventually
 
 DEATHS = amount("DEATHS", quick=1, full=30)
 READERS = 4
 WORDS = 60  # two and a half seconds
+SETTLED_AFTER = 10.0  # seconds after the last reader
 LOOKS = 1.5  # seconds in which each process has looked for what is abandoned
 
 pytestmark = pytest.mark.timeout(3600 if FULL else 120)
@@ -48,10 +49,10 @@ def test_the_readers_of_a_dead_process_read_on_at_another(
         asked += [*moved, *stayed]
         cut += moved
 
-    eventually(lambda: not unfinished(living.store.rows()))
+    assert dying.taken_over() == [], "taken from a process that lives"
+    until_none(lambda: unfinished(living.store.rows()), "left unfinished", seconds=SETTLED_AFTER)
     rows = living.store.rows()
     assert broken(asked, rows) == []
-    assert dying.taken_over() == []
     assert sorted(living.taken_over()) == sorted(one.reading.message_id for one in cut)
     figures(f"{DEATHS} deaths beside a living process: {len(cut)} answers taken over, each once")
 

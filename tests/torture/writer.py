@@ -33,6 +33,11 @@ class Asked:
     refused: list[str] = field(default_factory=list)
     over: bool = False
 
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the client knows which response is its own, or that there is none."""
+        return bool(self.reading.message_id) or self.over
+
 
 class Writer(threading.Thread):
     """Asks through POST until told to stop; a finished writer has finished its last prompt."""

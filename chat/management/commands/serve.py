@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import secrets
 import socket
 from argparse import ArgumentParser
@@ -20,6 +21,7 @@ from django.utils.module_loading import import_string
 from chat.models import ApiKey
 
 ADMIN = "admin"
+DESCRIPTORS = 65_536  # that the process may open, where the system's hard limit allows it
 
 
 class Command(BaseCommand):
@@ -34,6 +36,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         host, port = options["host"], parsed_port(options["port"])
         refuse_taken_port(host, port)
+        allow_many_connections()
         try:
             self._migrate()
         except DatabaseError as error:
@@ -102,6 +105,14 @@ def parsed_port(text: str) -> int:
 def displayed(host: str) -> str:
     """The host as it stands in an address."""
     return f"[{host}]" if ":" in host else host
+
+
+def allow_many_connections() -> None:
+    """Raise the usual soft limit of 1,024 descriptors, each of which is a client."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def refuse_taken_port(host: str, port: int) -> None:

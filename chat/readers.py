@@ -1,0 +1,73 @@
+"""How many clients may wait for a response at once, in whatever way: streams above all.
+
+Generations are limited where they are taken in (`chat.admission`), but any number of clients may
+follow one. Each holds a descriptor and a thread for as long as it stays, and a process without
+descriptors accepts nobody any more.
+"""
+
+from __future__ import annotations
+
+import resource
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from django.conf import settings
+
+RETRY_AFTER = 10  # seconds; nobody knows when a reader leaves
+
+
+class TooManyStreams(Exception):
+    """As many clients as may wait do so already."""
+
+
+class Readers:
+    """The clients of one process that wait for a response."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._of: Counter[str] = Counter()
+
+    @property
+    def total(self) -> int:
+        """How many there are."""
+        return self._of.total()
+
+    def enter(self, caller: str) -> Callable[[], None]:
+        """One more; what comes back is to be called when it leaves. Raises TooManyStreams."""
+        everybody, one = limits()
+        with self._lock:
+            if self._of.total() >= everybody:
+                raise TooManyStreams(
+                    f"The server holds {everybody} open streams, and that many are open."
+                )
+            if self._of[caller] >= one:
+                raise TooManyStreams(f"One caller may have {one} streams open at once.")
+            self._of[caller] += 1
+        return lambda: self._leave(caller)
+
+    def _leave(self, caller: str) -> None:
+        with self._lock:
+            self._of[caller] -= 1
+            if not self._of[caller]:
+                del self._of[caller]
+
+
+def limits() -> tuple[int, int]:
+    """For everybody together, and for one caller."""
+    most = min(settings.LLMSITE_MAX_STREAMS, descriptors())
+    return most, settings.LLMSITE_MAX_STREAMS_PER_CALLER
+
+
+def descriptors() -> int:
+    """How many of the process's descriptors streams may take.
+
+    A quarter, but at least 64, stays for whoever is answered at once, the database and the logs.
+    """
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        soft = 1 << 20
+    return max(1, soft - max(64, soft // 4))
+
+
+readers = Readers()

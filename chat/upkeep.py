@@ -1,0 +1,127 @@
+"""What is done with the rows several times a second, on the recorder's thread.
+
+Written: what is new in the responses that this process carries. Seen: what other processes did.
+Taken over: what nobody carries any more. Whatever goes wrong in one round is logged, and the
+next one tries again: everybody's answers depend on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from chat import idempotency, recovery, remote
+from chat.live import LiveResponse, Outcome
+from chat.models import Response
+from chat.recorder import LEASE, Record, commit
+from modelhost.errors import LoadFailed, NotReady
+from modelhost.host import host
+from modelhost.ticket import Ticket
+
+logger = logging.getLogger(__name__)
+
+Running = dict[UUID, tuple[Record, Ticket]]
+
+
+class Upkeep:
+    """Keeps rows and live responses in step; blocks, and belongs to one thread.
+
+    It leaves a database connection behind; whoever calls it closes that.
+
+    running: what this process carries; what has ended is removed from it here.
+    lives: all live responses that somebody holds. live, adopt: the supervisor's.
+    """
+
+    def __init__(
+        self,
+        running: Running,
+        *,
+        lives: Callable[[], list[LiveResponse]],
+        live: Callable[[UUID], LiveResponse],
+        adopt: Callable[[Record, Ticket], None],
+    ) -> None:
+        self._running = running
+        self._lives = lives
+        self._live = live
+        self._adopt = adopt
+
+    def write(self) -> None:
+        """Everything new and every lease that grows old, in one transaction."""
+        due = [record for record, _ in list(self._running.values()) if _is_due(record)]
+        if not due:
+            return
+        try:
+            commit(due)
+            for record in due:
+                if record.lost:
+                    self._drop(record)
+                elif record.stored or record.released:
+                    self._end(record, record.stored)
+        except Exception:  # this thread carries everybody's answers: it must go on
+            logger.exception("%d responses could not be written; trying again", len(due))
+            for record in due:
+                record.dirty = True
+
+    def watch(self) -> None:
+        """What other processes did: to responses that are followed here, and to ours."""
+        elsewhere = {
+            live.id: live
+            for live in self._lives()
+            if live.id not in self._running and not live.ended
+        }
+        if not elsewhere and not self._running:
+            return
+        try:
+            remote.refresh(elsewhere)
+            for response_id in remote.stop_requests() if self._running else ():
+                if entry := self._running.get(response_id):
+                    stop(*entry)
+        except Exception:  # as above; the next look is soon
+            logger.exception("could not look at responses of other processes")
+
+    def take_over(self) -> None:
+        """Go on with what nobody carries any more."""
+        try:
+            engine = host.engine()
+            for row in recovery.claim(ours=list(self._running)):
+                carried = recovery.recover(row, engine, self._live(row.pk))
+                if carried is not None:
+                    logger.info("going on with response %s", row.pk)
+                    self._adopt(*carried)
+            idempotency.forget_old()
+        except (NotReady, LoadFailed):
+            return  # they wait, and so do their readers
+        except Exception:  # the next look is soon; a row that nobody foresaw ends nothing else
+            logger.exception("could not look for abandoned responses")
+
+    def _drop(self, record: Record) -> None:
+        """The row is not ours any more: what it says holds, whoever goes on with it."""
+        self._let_go(record)
+        remote.show(record.live, Response.objects.filter(pk=record.live.id).first())
+
+    def _end(self, record: Record, outcome: Outcome | None) -> None:
+        self._let_go(record)
+        if outcome is None:
+            record.live.suspend()
+        else:
+            record.live.close(outcome)
+
+    def _let_go(self, record: Record) -> None:
+        """Of a generation that may still run, if its row cannot take it."""
+        entry = self._running.pop(record.live.id, None)
+        if entry is not None:
+            record.on_end()
+            entry[1].cancel()
+
+
+def stop(record: Record, ticket: Ticket) -> None:
+    """End a generation because somebody wished it."""
+    record.stopped = True
+    ticket.cancel()
+
+
+def _is_due(record: Record) -> bool:
+    renew_at = record.renewed_at + LEASE.total_seconds() / 3
+    return record.dirty or renew_at < time.monotonic()
