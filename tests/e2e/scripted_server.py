@@ -9,6 +9,7 @@ is the engine's death on a device that it cannot survive.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from typing import Any
 
 def main() -> None:
     """Hand the model over, then be that server's command line."""
+    # A background job of a shell ignores the keyboard, and so does what it starts; servers obey.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     import django
 
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmsite.settings")
