@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from modelhost.packing import in_steps
+
 LARGEST = 127
 SMALLEST_SCALE = 1e-12  # of a row of zeros
 # Inputs travel as uint8 around this zero: for signed ones, oneDNN has a kernel only where there is
@@ -40,7 +42,8 @@ class EightBitLinear(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # its name in nn.Linear
         """The product, summed in 32-bit whole numbers."""
-        rows = input.reshape(-1, self.in_features).float()
+        wanted = input.reshape(-1, self.in_features).float()
+        rows = in_steps(wanted)
         coarse, scales = rounded(rows)
         fine, fine_scales = rounded(rows.addcmul(coarse, scales, value=-1))
         unsigned = torch.cat([coarse, fine]).view(torch.uint8).bitwise_xor_(ZERO)  # adds it
@@ -50,6 +53,7 @@ class EightBitLinear(nn.Module):
         )
         count = rows.shape[0]
         result = result[:count].mul_(scales).addcmul_(result[count:], fine_scales)
+        result = result[: wanted.shape[0]]
         if self.bias is not None:
             result += self.bias
         return result.view(*input.shape[:-1], self.out_features).to(input.dtype)

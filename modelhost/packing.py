@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 OPERATORS: Any = torch.ops.mkldnn
 TYPICAL_ROWS = 64  # oneDNN chooses the blocks' shape for about so many
 
+# oneDNN makes a kernel for each number of rows and shape, up to half a megabyte, and keeps a
+# thousand of them: of prompts' many sizes only some are multiplied. See docs/decisions/0016.
+EXACT_ROWS, ROW_STEP = 64, 16
+
 # Layers that a module calls one after the other with one input, as transformers names them.
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
@@ -58,10 +62,10 @@ class Packed:
 
     def _multiply(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
         rows = input.reshape(-1, self._inputs)
-        if self._alone_is_other and rows.shape[0] == 1:
-            result = self._product(rows.expand(2, -1).contiguous())[:1]
-        else:
-            result = self._product(rows)
+        count = rows.shape[0]
+        if self._alone_is_other and count == 1:
+            rows = rows.expand(2, -1).contiguous()
+        result = self._product(in_steps(rows))[:count]
         return result.view(*input.shape[:-1], self._outputs)
 
     def _product(self, rows: torch.Tensor) -> torch.Tensor:
@@ -93,6 +97,12 @@ class PackedLinear(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # its name in nn.Linear
         """(…, in_features) → (…, out_features), float32."""
         return self._packed.read(input)[..., self._columns]
+
+
+def in_steps(rows: torch.Tensor) -> torch.Tensor:
+    """(n, k) → (n or a few more, k), the rest zeros, so that not every number of rows comes up."""
+    missing = -rows.shape[0] % ROW_STEP if rows.shape[0] > EXACT_ROWS else 0
+    return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
 def pack(model: nn.Module) -> int:

@@ -42,6 +42,26 @@ def test_a_row_is_the_same_alone_and_in_any_batch(shape):
         assert torch.equal(packed(rows[:count]), together[:count]), count
 
 
+@torch.inference_mode()
+def test_of_all_numbers_of_rows_few_are_multiplied(monkeypatch):
+    """Each one costs memory for good."""
+    [packed] = joined([layer(64, 48)])
+    multiplied = set()
+
+    class Watched:
+        @staticmethod
+        def _linear_pointwise(rows: torch.Tensor, *rest: object) -> torch.Tensor:
+            multiplied.add(rows.shape[0])
+            return torch.ops.mkldnn._linear_pointwise(rows, *rest)
+
+    monkeypatch.setattr(packing, "OPERATORS", Watched)
+    for count in range(1, 257):
+        assert packed(torch.ones(count, 64)).shape == (count, 48)
+
+    assert len(multiplied) <= 64 + 12
+    assert max(multiplied) == 256, "and none is multiplied beside many zeros"
+
+
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("count", [1, 2, 32, 250])
 @torch.inference_mode()
