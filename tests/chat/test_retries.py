@@ -183,7 +183,7 @@ def test_a_client_that_was_cut_off_with_the_servers_knowledge_asks_anew(server, 
     engine = serve(ScriptedEngine("Hello", ", ", "world", gate=gate))
     options = {"base_url": f"{server.address}/v1", "api_key": key}
     with (
-        openai.OpenAI(**options, max_retries=0, timeout=0.3) as client,
+        openai.OpenAI(**options, max_retries=0, timeout=2) as client,
         pytest.raises(openai.APITimeoutError),
     ):
         client.chat.completions.create(model="demo", messages=HELLO)
