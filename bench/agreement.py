@@ -1,9 +1,9 @@
-"""What eight-bit weights change: how often the greedy token stays the same, and the speed.
+"""What smaller weights change: how often the greedy token stays the same, and the speed.
 
-    python -m bench.agreement [--model demo] [--quantize int8] [--tokens 64]
+    python -m bench.agreement [--model demo] [--quantize int8 | --smaller bf16] [--tokens 64]
 
-Twenty prompts are answered greedily, one at a time, by the engine with whole and with quantized
-weights. Two shares of equal tokens are printed. "Given the same text" shows the quantized model
+Twenty prompts are answered greedily, one at a time, by the engine with whole and with smaller
+weights. Two shares of equal tokens are printed. "Given the same text" shows the smaller model
 the whole one's own answer and asks for each next token: how often a single choice changes. "As
 answered" compares the answers position by position: after the first change the rest is another
 text, so this share is much smaller.
@@ -63,12 +63,16 @@ def main() -> None:
     options = parser().parse_args()
     spec = ModelSpec(model=options.model, device=options.device, dtype=options.dtype)
     whole = answer(load(spec), spec, options.tokens)
-    small_spec = replace(spec, quantize=options.quantize)
+    small_spec = (
+        replace(spec, dtype=options.smaller)
+        if options.smaller
+        else replace(spec, quantize=options.quantize)
+    )
     loaded = load(small_spec)
     given = forced_agreement(loaded, whole)  # before the engine sets the model up for batches
     small = answer(loaded, small_spec, options.tokens)
     print(f"{len(PROMPTS)} prompts, at most {options.tokens} tokens each, one at a time\n")
-    print(f"| what | whole | {options.quantize} |\n|---|---|---|")
+    print(f"| what | whole | {options.smaller or options.quantize} |\n|---|---|---|")
     print(f"| speed | {whole.tokens_per_second:.1f} tokens/s ", end="")
     print(f"| {small.tokens_per_second:.1f} tokens/s |")
     print(f"| equal tokens, given the same text | | {given:.1%} |")
@@ -82,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--model", default="demo")
     made.add_argument("--quantize", default="int8")
+    made.add_argument("--smaller", default="", help="a dtype to compare with, not quantized")
     made.add_argument("--tokens", type=int, default=64)
     made.add_argument("--device", default="auto")
     made.add_argument("--dtype", default="auto")
