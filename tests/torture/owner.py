@@ -29,17 +29,22 @@ FOREIGN = (
 class Board:
     """Where all owners leave the ids of their responses, for the others to try.
 
-    words: characters that anybody has read.
+    read: characters that anybody has read. pried: answers to whoever tried what is not their own.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     ids: dict[str, int] = field(default_factory=dict)
     read: int = 0
+    pried: int = 0
 
     def note(self, message_id: str, owner: int, read: int) -> None:
         with self.lock:
             self.ids[message_id] = owner
             self.read += read
+
+    def note_pried(self) -> None:
+        with self.lock:
+            self.pried += 1
 
     def of_somebody_else(self, owner: int, chance: random.Random) -> str:
         with self.lock:
@@ -130,6 +135,7 @@ class Owner(threading.Thread):
             headers={"Last-Event-ID": f"{foreign}:0"},
             json={"prompt": "x"} if method == "POST" else None,
         )
+        self._board.note_pried()
         if answer.is_success:
             self.faults.append(f"{self.name} got what is foreign by {method} {path}: {answer.text}")
         elif answer.status_code != 404:
