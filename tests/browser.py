@@ -209,8 +209,9 @@ class CuttingProxy:
 
 
 @pytest.fixture
-def proxy(server: ServerThread) -> Iterator[CuttingProxy]:
+def proxy(server: ServerThread, context: BrowserContext) -> Iterator[CuttingProxy]:
     """A connection to the server that can be cut."""
     relay = CuttingProxy(server.address)
     yield relay
+    context.close()  # first the pages: what they still ask would be refused, and noted
     relay.close()
