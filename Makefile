@@ -38,6 +38,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/python manage.py makemigrations --check --dry-run
 	$(BIN)/python manage.py check
+	@! git grep -nE '^(<<<<<<<|>>>>>>>) '
 
 # The last line is pytest's own. With TEST_DATABASE_URL the database tests run there first.
 test: lint

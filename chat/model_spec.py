@@ -22,5 +22,6 @@ def spec() -> ModelSpec:
         cache_dir=Path(settings.LLMSITE_CACHE) if settings.LLMSITE_CACHE else None,
         max_requests=settings.LLMSITE_MAX_REQUESTS,
         share_prefixes=settings.LLMSITE_PREFIX_SHARING == "owner",
+        speculate=settings.LLMSITE_SPECULATION == "on",
         patience=settings.LLMSITE_ENGINE_PATIENCE,
     )

@@ -98,6 +98,12 @@ if LLMSITE_PREFIX_SHARING not in ("owner", "off"):
     raise ImproperlyConfigured(
         f"LLMSITE_PREFIX_SHARING is {LLMSITE_PREFIX_SHARING!r}; owner or off is needed."
     )
+# `on`: on CPUs few streams draft what repeats, from the answer and its owner's earlier ones.
+LLMSITE_SPECULATION = env.str("LLMSITE_SPECULATION", default="on")
+if LLMSITE_SPECULATION not in ("on", "off"):
+    raise ImproperlyConfigured(
+        f"LLMSITE_SPECULATION is {LLMSITE_SPECULATION!r}; on or off is needed."
+    )
 # Seconds without a step after which an engine that has work is given up, and the process with it.
 LLMSITE_ENGINE_PATIENCE = env.float("LLMSITE_ENGINE_PATIENCE", default=120.0)
 # How much is taken in at once: generations, and the tokens of their prompts; beyond it 429.

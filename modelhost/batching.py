@@ -11,14 +11,22 @@ from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_availa
 
 from modelhost import attention, flash, sampling, scheduling
 from modelhost.graphs import GraphRunner
+from modelhost.speculation import Speculator
 
 CPU_CACHE_TOKENS = 16_384
 CARD_CACHE_TOKENS = 262_144  # tables as long as the cache go to the card with every step
 CARD_SHARE = 0.75  # of the memory that is free once the weights are there
+DRAFTS_READ = 0.25  # as much of the cache as this share of the weights, at most
+DRAFTS_READ_TOKENS = 2048  # however small the weights
 
 
 def new_manager(
-    model: Any, *, stop_ids: Collection[int], cache_tokens: int | None, share_prefixes: bool = True
+    model: Any,
+    *,
+    stop_ids: Collection[int],
+    cache_tokens: int | None,
+    share_prefixes: bool = True,
+    speculate: bool = True,
 ) -> Any:
     """A manager that takes arg-maxes of what RequestSampler makes of the logits."""
     config = ContinuousBatchingConfig(
@@ -34,6 +42,8 @@ def new_manager(
     manager.logit_processor = sampling.RequestSampler()
     if on_cuda and manager.continuous_batching_config.cuda_graph_booleans[0]:
         _capture_graphs(manager)
+    elif speculate and not on_cuda:
+        _speculate(manager)
     return manager
 
 
@@ -59,12 +69,27 @@ def _for_a_card(config: ContinuousBatchingConfig, model: Any, cache_tokens: int 
 
 def _room(model: Any) -> int:
     """Tokens whose keys and values fit beside the weights."""
+    free, _ = torch.cuda.mem_get_info(model.device)
+    return int(CARD_SHARE * free) // _bytes_each(model)
+
+
+def _bytes_each(model: Any) -> int:
+    """Of one token's keys and values."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    each = 2 * config.num_hidden_layers * heads * dim * model.dtype.itemsize
-    free, _ = torch.cuda.mem_get_info(model.device)
-    return int(CARD_SHARE * free) // each
+    return int(2 * config.num_hidden_layers * heads * dim * model.dtype.itemsize)
+
+
+def _speculate(manager: Any) -> None:
+    processor = manager.batch_processor = manager._create_batch_processor()
+    # A layer with a window overwrites old keys at once: what is drafted may not stay.
+    if all(one.layer_type == attention.FULL for one in processor.cache.cache_allocators.values()):
+        weights = sum(one.numel() * one.itemsize for one in manager.model.parameters())
+        tokens = int(DRAFTS_READ * weights) // _bytes_each(manager.model)
+        processor.scheduler.speculator = Speculator(
+            processor.cache, reads=max(tokens, DRAFTS_READ_TOKENS)
+        )
 
 
 def _capture_graphs(manager: Any) -> None:

@@ -48,6 +48,7 @@ class Engine:
         cache_tokens: int | None = None,
         max_requests: int = 256,
         share_prefixes: bool = True,
+        speculate: bool = True,
         patience: float = 120.0,
     ) -> None:
         self._format = loaded.format
@@ -57,6 +58,7 @@ class Engine:
             stop_ids=stop_ids,
             cache_tokens=cache_tokens,
             share_prefixes=share_prefixes,
+            speculate=speculate,
         )
         self._manager.warmup()  # builds the cache, so that its size is known before any request
         self.card = card.describe(

@@ -51,6 +51,7 @@ def start(
             cache_tokens=spec.cache_tokens,
             max_requests=spec.max_requests,
             share_prefixes=spec.share_prefixes,
+            speculate=spec.speculate,
             patience=spec.patience,
         )
     except ValueError as error:

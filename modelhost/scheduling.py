@@ -21,6 +21,7 @@ from transformers.generation.continuous_batching.scheduler import (
 )
 
 from modelhost.sharing import OwnedBlocks
+from modelhost.speculation import Speculator
 
 NAME = "modelhost"
 
@@ -31,6 +32,7 @@ class Scheduler(FIFOScheduler):
     def __init__(self, cache: Any, *args: Any, **options: Any) -> None:
         super().__init__(cache, *args, **options)
         self.blocks = OwnedBlocks(cache, self._state)
+        self.speculator: Speculator | None = None  # where drafts are worth their rows
         self._token_budget = 0  # of the step that is being scheduled
 
     def _state(self, request_id: str) -> Any:
@@ -54,9 +56,15 @@ class Scheduler(FIFOScheduler):
         return cancelled
 
     def schedule_batch(self, token_budget: int, cache_budget: int) -> Any:
-        """The next batch; see FIFOScheduler."""
+        """The next batch, and drafts for it; see FIFOScheduler."""
         self._token_budget = token_budget
-        return super().schedule_batch(token_budget, cache_budget)
+        batch, fast_path, tokens, reads = super().schedule_batch(token_budget, cache_budget)
+        if batch and self.speculator:
+            drafts = self.speculator.extend(batch, reads=reads)
+            batch += drafts
+            tokens += len(drafts)
+            reads += sum(draft.state.current_len() for draft in drafts)
+        return batch, fast_path, tokens, reads
 
     def _process_candidates(self, candidates: Iterable[Any], *args: Any, **options: Any) -> Any:
         return super()._process_candidates(self._in_turn(candidates), *args, **options)

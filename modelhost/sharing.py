@@ -49,14 +49,14 @@ class OwnedBlocks:
 
     def search(self, request_id: str, prompt_ids: list[int]) -> int:
         """How many tokens of the prompt are in the owner's blocks; they are the request's now."""
-        owner = _owner(self._states(request_id))
+        owner = owner_of(self._states(request_id))
         found: int = self._search(request_id, self._salted(owner, prompt_ids)) if owner else 0
         self.reused += found
         return found
 
     def mark(self, state: Any, complete_blocks: Mapping[str, int]) -> None:
         """Make the blocks that a step completed known, to their owner."""
-        owner = _owner(state)
+        owner = owner_of(state)
         if complete_blocks and owner:
             tokens = self._salted(owner, state.initial_tokens + state.generated_tokens)
             self._mark(_Salted(state.request_id, state.status, tokens, []), complete_blocks)
@@ -68,7 +68,7 @@ class OwnedBlocks:
         return [*head, *tokens[len(head) :]]
 
 
-def _owner(state: Any) -> str:
+def owner_of(state: Any) -> str:
     """Whose the request is; one that is nobody's shares with nobody and leaves nothing."""
     owner: str = state.logit_processor_kwargs.get(KEYWORD, "")
     return owner

@@ -96,14 +96,27 @@ class Ticket:
         after: ids delivered before the run that the list belongs to.
         """
         with self._lock:
-            fresh = tuple(generated[len(self._delivered) - after :])
+            fresh = generated[len(self._delivered) - after :]
             if not fresh or self.finish is not None:
                 return self.finish is None
-            self._delivered += fresh
-            self._pieces.append(Piece(self._decoder.feed(self._shown(fresh)), fresh))
+            self._pieces.append(self._piece(fresh))
             going_on = not self._decoder.stopped
         self._wake()
         return going_on
+
+    def _piece(self, fresh: Sequence[int]) -> Piece:
+        """Of the ids up to the one that ends the answer: a step may bring several.
+
+        They are decoded one by one, as a continued answer's are: text and usage do not depend
+        on how many came together.
+        """
+        text, begin = "", len(self._delivered)
+        for one in fresh:
+            self._delivered.append(one)
+            text += self._decoder.feed(self._shown([one]))
+            if self._decoder.stopped:
+                break
+        return Piece(text, tuple(self._delivered[begin:]))
 
     def end(self, reason: FinishReason, *, error: str = "") -> bool:
         """Settle the finish once; whether this call was the one."""

@@ -138,6 +138,7 @@ def test_sigterm_tells_streams_and_waiting_requests_before_it_ends(stopped):
     [
         ("LLMSITE_TEMPERATURE", "abc"),
         ("LLMSITE_MAX_BODY", "many"),
+        ("LLMSITE_SPECULATION", "maybe"),
         ("PORT", "abc"),
         ("PORT", "99999"),
         ("DATABASE_URL", "nonsense"),

@@ -283,11 +283,12 @@ def test_of_those_under_suspicion_one_runs_at_a_time(serve, story):
     engine = serve()
     poison = Poison(engine, 20)
     prepare = engine._manager.logit_processor.prepare_tensor_args
-    together = {0: 0, 1: 0, 2: 0, 3: 0}  # the largest batch by the number of deaths before
+    together = {0: 0, 1: 0, 2: 0, 3: 0}  # requests of the largest batch, by deaths before
 
     def count(requests_in_batch, arg_storage):
         deaths = engine.restarts
-        together[deaths] = max(together[deaths], len(requests_in_batch))
+        ids = {request.state.request_id for request in requests_in_batch}
+        together[deaths] = max(together[deaths], len(ids))
         return prepare(requests_in_batch, arg_storage)
 
     engine._manager.logit_processor.prepare_tensor_args = count

@@ -1,0 +1,77 @@
+"""Where a text has been before: what the drafts of modelhost.speculation are looked up in."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import takewhile
+
+KNOWN = 3  # tokens that name a place
+REMEMBERED = 16_384  # tokens of an owner's answers; beyond, the memory begins anew
+OWNERS = 64  # that are remembered
+NEVER = -1  # no token: where one answer ends and the next begins
+
+
+class Lookup:
+    """Where some tokens in a row stand in a text that grows at its end."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self._places: dict[tuple[int, ...], int] = {}  # some tokens in a row: what is behind them
+
+    def extend(self, tokens: Sequence[int]) -> None:
+        """The text goes on so. Of several places the newest counts."""
+        begin = len(self.tokens)
+        self.tokens += tokens
+        for place in range(max(begin, 1), len(self.tokens)):
+            for length in range(1, min(KNOWN, place) + 1):
+                self._places[tuple(self.tokens[place - length : place])] = place
+
+    def find(self, last: Sequence[int]) -> tuple[int, int]:
+        """The place before which these tokens stand, and in how many of them it agrees."""
+        for length in range(min(KNOWN, len(last)), 0, -1):
+            place = self._places.get(tuple(last[-length:]))
+            if place is not None:
+                return place, self._agreed(place, last)
+        return 0, 0
+
+    def _agreed(self, place: int, last: Sequence[int]) -> int:
+        longest = min(len(last), place)
+        before = self.tokens[place - longest : place]
+        pairs = zip(reversed(before), reversed(last), strict=False)
+        return next((at for at, (one, other) in enumerate(pairs) if one != other), longest)
+
+    def follow(self, place: int, count: int) -> list[int]:
+        """At most so many tokens from a place on, in one answer.
+
+        Beyond the text's end it begins at the place again, as refrains do.
+        """
+        period = len(self.tokens) - place
+        following = (self.tokens[place + at % period] for at in range(count))
+        return list(takewhile(lambda token: token != NEVER, following))
+
+
+NOTHING = Lookup()
+
+
+class Memory:
+    """What each owner was answered lately: nobody's drafts show what others were told."""
+
+    def __init__(self) -> None:
+        self._owners: OrderedDict[str, Lookup] = OrderedDict()
+
+    def add(self, owner: str, answer: Sequence[int]) -> None:
+        """An answer is over."""
+        if not owner:
+            return
+        lookup = self._owners.pop(owner, None)
+        if lookup is None or len(lookup.tokens) > REMEMBERED:
+            lookup = Lookup()
+        lookup.extend([*answer, NEVER])
+        self._owners[owner] = lookup
+        if len(self._owners) > OWNERS:
+            self._owners.popitem(last=False)
+
+    def of(self, owner: str) -> Lookup:
+        """The owner's answers, one behind the other."""
+        return self._owners.get(owner, NOTHING)

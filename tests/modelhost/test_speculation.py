@@ -1,0 +1,234 @@
+"""Drafts: the same answers in fewer steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from modelhost.checkpoints import Loaded
+from modelhost.engine import Engine
+from modelhost.lookup import OWNERS, REMEMBERED, Lookup, Memory
+from modelhost.speculation import ROWS, Speculator
+from modelhost.types import FinishReason, Sampling
+from tests.modelhost.test_attention import MODELS
+from tests.modelhost.test_engine_death import Bomb
+
+QUOTED = [1, *(10 + 7 * step % 50 for step in range(120))]
+GREEDY = Sampling(max_tokens=60)
+SAMPLED = Sampling(max_tokens=60, temperature=0.05, seed=5)
+TRUNCATED = Sampling(max_tokens=60, temperature=0.2, top_k=5, top_p=0.8, seed=6)
+
+
+def speculator(engine: Engine) -> Speculator:
+    return engine._manager.batch_processor.scheduler.speculator
+
+
+@pytest.fixture
+def load_parrot(load_tiny) -> Callable[[], Loaded]:
+    """A network that looks little beyond its last token, and so comes back to what it said."""
+
+    def load() -> Loaded:
+        loaded = load_tiny()
+        with torch.no_grad():
+            for layer in loaded.model.model.layers:
+                layer.self_attn.o_proj.weight.mul_(0.02)
+        return loaded
+
+    return load
+
+
+@pytest.fixture
+def start(serve, load_parrot) -> Callable[..., Engine]:
+    """An engine around it."""
+    return lambda **options: serve(load_parrot(), **options)
+
+
+@pytest.fixture
+def plain(start) -> Engine:
+    """One that drafts nothing."""
+    return start(speculate=False)
+
+
+@pytest.fixture
+def drafting(start) -> Engine:
+    return start()
+
+
+@pytest.mark.parametrize("choice", [GREEDY, SAMPLED, TRUNCATED], ids=["greedy", "sampled", "cut"])
+def test_an_answer_is_the_same_in_fewer_steps(drafting, plain, ids_of, choice):
+    for begin in range(6):
+        prompt = QUOTED[begin * 3 :]
+        assert ids_of(drafting.submit(prompt, choice)) == ids_of(plain.submit(prompt, choice))
+
+    assert speculator(plain) is None
+    saved = plain._manager.current_batch - drafting._manager.current_batch
+    assert saved >= speculator(drafting).accepted > 0
+
+
+@pytest.mark.parametrize("streams", [2, 3, ROWS, 20])
+def test_streams_together_say_what_they_say_alone(drafting, plain, ids_of, streams):
+    choices = [(GREEDY, SAMPLED, TRUNCATED)[at % 3] for at in range(streams)]
+    alone = [ids_of(plain.submit(QUOTED[at:], choice)) for at, choice in enumerate(choices)]
+
+    tickets = [drafting.submit(QUOTED[at:], choice) for at, choice in enumerate(choices)]
+
+    assert [ids_of(ticket) for ticket in tickets] == alone
+
+
+def test_an_answer_has_as_many_tokens_as_it_may_have(drafting, ids_of):
+    whole = ids_of(drafting.submit(QUOTED, GREEDY))
+    for most in range(1, len(whole)):
+        ticket = drafting.submit(QUOTED, Sampling(max_tokens=most))
+
+        assert ids_of(ticket) == whole[:most]
+        assert ticket.finish.reason is FinishReason.LENGTH
+        assert ticket.finish.usage.completion_tokens == most
+
+
+def test_a_stop_text_cuts_where_it_would_without_drafts(drafting, plain, finish):
+    whole = "".join(piece.text for piece in finish(plain.submit(QUOTED, GREEDY)))
+    for at in range(20, len(whole) - 5, 7):
+        choice = Sampling(max_tokens=60, stop=(whole[at : at + 4],))
+        seen = []
+        for asked in (plain, drafting):
+            ticket = asked.submit(QUOTED, choice)
+            pieces = finish(ticket)
+            ids = [one for piece in pieces for one in piece.token_ids]
+            seen.append(("".join(piece.text for piece in pieces), ids, ticket.finish))
+        assert seen[0] == seen[1]
+    assert speculator(drafting).accepted > 0
+
+
+@pytest.mark.parametrize("last", range(24, 44, 3))
+def test_what_is_drafted_behind_the_end_is_no_answer(load_parrot, serve, plain, ids_of, last):
+    """The token at which the answer ends is one that the refrain has."""
+    whole = ids_of(plain.submit(QUOTED, GREEDY))
+    loaded = load_parrot()
+    loaded.format.stop_ids = frozenset({whole[last]})
+    engine = serve(loaded)
+
+    ticket = engine.submit(QUOTED, GREEDY)
+
+    assert ids_of(ticket) == whole[: whole.index(whole[last]) + 1]
+    assert ticket.finish.reason is FinishReason.STOP
+
+
+def test_blocks_that_drafts_completed_are_right_for_the_next_turn(drafting, plain, ids_of):
+    prompt = QUOTED
+    for turn in range(4):
+        answer = ids_of(drafting.submit(prompt, GREEDY, owner="ada"))
+        assert answer == ids_of(plain.submit(prompt, GREEDY))
+        prompt = [*prompt, *answer, 17 + turn]
+
+    assert speculator(drafting).accepted > 0
+    said = len(prompt) - len(answer) - 1 + len(answer) - 1
+    reused = drafting._manager.batch_processor.scheduler.blocks.reused
+    assert reused > said - 60, "of the last turn alone"
+
+
+def test_in_a_cache_without_room_nobody_waits_for_drafts(start, plain, ids_of):
+    engine = start(cache_tokens=256)
+    choice = Sampling(max_tokens=240 - len(QUOTED), temperature=0.05, seed=3)
+
+    assert ids_of(engine.submit(QUOTED, choice)) == ids_of(plain.submit(QUOTED, choice))
+    tickets = [engine.submit(QUOTED, choice) for _ in range(3)]
+    expected = ids_of(plain.submit(QUOTED, choice))
+    assert [ids_of(ticket) for ticket in tickets] == [expected] * 3
+    assert engine.restarts == 0
+
+
+def test_after_a_death_it_drafts_again(serve, load_parrot, plain, ids_of):
+    loaded = load_parrot()
+    engine, bomb = serve(loaded), Bomb(loaded.model)
+    expected = ids_of(plain.submit(QUOTED, GREEDY))
+    bomb.arm(12)
+
+    assert ids_of(engine.submit(QUOTED, GREEDY)) == expected
+
+    assert engine.restarts == 1
+    before = speculator(engine).accepted
+    assert ids_of(engine.submit(QUOTED, GREEDY)) == expected
+    assert speculator(engine).accepted > before
+
+
+def test_a_model_with_a_window_drafts_nothing(serve, tiny_format):
+    """Its layers overwrite old keys at once."""
+    assert speculator(serve(Loaded(MODELS["two kinds of layers"](), tiny_format))) is None
+
+
+def test_an_owners_next_answer_takes_from_the_last(drafting, plain, ids_of):
+    """Nothing in the second prompt says how its answer goes on; the first answer did."""
+    expected = ids_of(plain.submit(QUOTED, GREEDY))
+    told = {}
+    for owner in ("ada", "ada", "bob", ""):
+        before = drafting._manager.current_batch
+        ticket = drafting.submit(QUOTED, GREEDY, owner=owner)
+        assert ids_of(ticket) == expected
+        told.setdefault(owner, []).append(drafting._manager.current_batch - before)
+
+    first, second = told["ada"]
+    assert second < first / 2
+    assert told["bob"] == told[""] == [first], "others' answers are no help"
+
+
+def test_what_follows_is_found_by_the_last_tokens():
+    lookup = Lookup()
+    lookup.extend([1, 2, 3, 4, 1, 2, 5, 6])
+
+    assert lookup.find([9, 1, 2]) == (6, 2), "the newest place, and how far it agrees"
+    assert lookup.find([1, 2, 3]) == (3, 3)
+    assert lookup.find([7]) == lookup.find([]) == (0, 0)
+    assert lookup.follow(3, 3) == [4, 1, 2]
+    assert lookup.follow(3, 0) == lookup.follow(3, -1) == []
+
+
+def test_the_end_of_a_text_is_not_its_own_place():
+    lookup = Lookup()
+    lookup.extend([1, 2, 3])
+    assert lookup.find([1, 2, 3]) == (0, 0)
+
+    lookup.extend([1])
+
+    assert lookup.find([2, 3, 1]) == (1, 1)
+
+
+def test_a_refrain_goes_on_beyond_its_end():
+    lookup = Lookup()
+    lookup.extend([7, 8, 9, 7, 8])
+
+    place, _ = lookup.find([7, 8])
+
+    assert lookup.follow(place, 7) == [9, 7, 8, 9, 7, 8, 9]
+
+
+def test_an_owners_answers_are_remembered_one_by_one():
+    memory = Memory()
+    memory.add("ada", [1, 2, 3])
+    memory.add("ada", [4, 5, 6])
+
+    place, agreed = memory.of("ada").find([0, 2, 3])
+    assert agreed == 2
+    assert memory.of("ada").follow(place, 4) == [], "the answer was over there"
+    assert memory.of("ada").follow(memory.of("ada").find([4])[0], 9) == [5, 6]
+    assert memory.of("bob").find([2, 3]) == memory.of("").find([2, 3]) == (0, 0)
+
+
+def test_memory_is_bounded():
+    memory = Memory()
+    for number in range(OWNERS + 1):
+        memory.add(f"owner {number}", [1, 2, 3])
+    assert memory.of("owner 0").tokens == []
+    assert memory.of("owner 1").tokens != []
+
+    for _ in range(5):
+        memory.add("owner 1", [4] * (REMEMBERED // 2))
+        assert len(memory.of("owner 1").tokens) < 2 * REMEMBERED
+
+
+def test_a_memory_without_an_owner_is_none():
+    memory = Memory()
+    memory.add("", [1, 2, 3])
+
+    assert memory.of("").tokens == []
