@@ -96,8 +96,8 @@ class Speculator:
         self.accepted += sum(draft.accepted for draft in self._last)
         self._last = []
         share = ROWS // len(batch) - 1
-        if share < 1 or any(row.query_length != 1 for row in batch):
-            return []
+        if share < 1 or not all(row.query_length == 1 and row.has_new_token for row in batch):
+            return []  # a prompt is being read
         self._meet([row.state for row in batch])
         left = min(self._reads, self._cache.max_tokens_read - reads)
         for row in batch:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from transformers.generation.continuous_batching.requests import FutureRequestState, RequestState
 
 from modelhost.checkpoints import Loaded
 from modelhost.engine import Engine
@@ -151,6 +152,22 @@ def test_after_a_death_it_drafts_again(serve, load_parrot, plain, ids_of):
     before = speculator(engine).accepted
     assert ids_of(engine.submit(QUOTED, GREEDY)) == expected
     assert speculator(engine).accepted > before
+
+
+def test_a_prompt_of_one_more_token_is_answered_with_drafts(drafting, plain, ids_of):
+    """The rest of its prompt looks like a decoding step: 144 of 145 tokens are its owner's."""
+    prompt = [*QUOTED, *QUOTED[1:25]]
+    expected = ids_of(plain.submit(prompt, GREEDY))
+    for _ in range(3):
+        assert ids_of(drafting.submit(prompt, GREEDY, owner="ada")) == expected
+    assert drafting._manager.batch_processor.scheduler.blocks.reused == 2 * 144
+
+
+def test_a_prompt_that_is_still_being_read_gets_no_drafts(drafting):
+    reading = RequestState("a", [1, 2, 3], tokens_to_process=[1], remaining_prefill_tokens=[2, 3])
+    row = FutureRequestState(reading, has_new_token=False, complete_blocks={}, query_length=1)
+
+    assert speculator(drafting).extend([row], reads=0) == []
 
 
 def test_a_model_with_a_window_drafts_nothing(serve, tiny_format):
