@@ -6,12 +6,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from transformers.generation.continuous_batching.requests import FutureRequestState, RequestState
+from transformers.generation.continuous_batching.requests import (
+    FutureRequestState,
+    RequestState,
+    RequestStatus,
+)
 
 from modelhost.checkpoints import Loaded
 from modelhost.engine import Engine
 from modelhost.lookup import OWNERS, REMEMBERED, Lookup, Memory
-from modelhost.speculation import ROWS, Speculator
+from modelhost.speculation import ROWS, Draft, Speculator
 from modelhost.types import FinishReason, Sampling
 from tests.modelhost.test_attention import MODELS
 from tests.modelhost.test_engine_death import Bomb
@@ -110,7 +114,7 @@ def test_what_is_drafted_behind_the_end_is_no_answer(load_parrot, serve, plain, 
     loaded.format.stop_ids = frozenset({whole[last]})
     engine = serve(loaded)
 
-    ticket = engine.submit(QUOTED, GREEDY)
+    ticket = engine.submit(QUOTED, GREEDY, owner="ada")
 
     assert ids_of(ticket) == whole[: whole.index(whole[last]) + 1]
     assert ticket.finish.reason is FinishReason.STOP
@@ -161,6 +165,64 @@ def test_a_prompt_of_one_more_token_is_answered_with_drafts(drafting, plain, ids
     for _ in range(3):
         assert ids_of(drafting.submit(prompt, GREEDY, owner="ada")) == expected
     assert drafting._manager.batch_processor.scheduler.blocks.reused == 2 * 144
+
+
+def test_nothing_is_drafted_beyond_the_last_token(drafting, ids_of):
+    whole = ids_of(drafting.submit(QUOTED, GREEDY, owner="ada"))
+    drafted = speculator(drafting).drafted
+
+    assert ids_of(drafting.submit(QUOTED, Sampling(max_tokens=2), owner="ada")) == whole[:2]
+
+    assert speculator(drafting).drafted == drafted, "the second token is the request's own row's"
+
+
+@pytest.fixture
+def decoding() -> RequestState:
+    """A request behind three tokens, the last of them just chosen."""
+    state = RequestState("a", [1, 2], max_new_tokens=9, eos_token_id=0, position_offset=2)
+    state.status = RequestStatus.DECODING
+    state.update_and_check_completion(7, None)
+    return state
+
+
+def drafts_of(state: RequestState, *tokens: int) -> list[Draft]:
+    drafts = [Draft(state, token, 2 + at) for at, token in enumerate(tokens)]
+    for draft in drafts:
+        draft.complete_blocks["full_attention"] = 1
+    return drafts
+
+
+def test_drafts_stand_as_far_as_they_are_right(decoding):
+    right, second, wrong = drafts_of(decoding, 7, 8, 9)
+
+    assert not right.update_and_check_completion(8, None)
+    assert not second.update_and_check_completion(5, None)
+    assert not wrong.update_and_check_completion(6, None)
+
+    assert [one.accepted for one in (right, second, wrong)] == [True, True, False]
+    assert [one.streaming for one in (right, second, wrong)] == [True, True, False]
+    assert decoding.generated_tokens == [7, 8, 5]
+    assert decoding.position_offset == 4
+    assert (right.complete_blocks, wrong.complete_blocks) == ({"full_attention": 1}, {})
+
+
+def test_a_draft_behind_a_wrong_one_is_wrong_even_if_its_token_was_chosen(decoding):
+    for draft in drafts_of(decoding, 3, 7):
+        assert not draft.update_and_check_completion(4, None)
+        assert not draft.accepted
+
+    assert decoding.generated_tokens == [7]
+    assert decoding.position_offset == 2
+
+
+def test_a_draft_behind_the_end_stays_away_from_the_freed_blocks(decoding):
+    first, second = drafts_of(decoding, 7, 0)
+
+    assert first.update_and_check_completion(0, None), "that was the end"
+    assert not second.update_and_check_completion(4, None)
+
+    assert decoding.generated_tokens == [7, 0]
+    assert second.complete_blocks == {}
 
 
 def test_a_prompt_that_is_still_being_read_gets_no_drafts(drafting):
