@@ -130,14 +130,7 @@ def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None 
     system, turns = split_system(history)
     root = root_fingerprint(system or (_own_persona(within) if within else ""))
     exchanges, rest = cut_exchanges(root, turns)
-    known = Response.objects.for_user(user).filter(
-        fingerprint__in=[exchange.fingerprint for exchange in exchanges],
-        status__in=Response.READABLE,
-    )
-    if within is not None:
-        known = known.filter(prompt__conversation=within)
-    newest_last = known.select_related("prompt__conversation").order_by("created_at")
-    by_name = {row.fingerprint: row for row in newest_last}
+    by_name = _known([exchange.fingerprint for exchange in exchanges], user=user, within=within)
     for count in range(len(exchanges), 0, -1):
         row = by_name.get(exchanges[count - 1].fingerprint)
         if row is not None:
@@ -156,6 +149,21 @@ def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None 
         missing=exchanges,
         earlier=rest,
     )
+
+
+def _known(
+    fingerprints: Sequence[str], *, user: Any, within: Conversation | None
+) -> dict[str, Response]:
+    """The newest answer behind each of these histories, of those that there are."""
+    if not fingerprints:
+        return {}  # Django builds the whole query before it notices
+    rows = Response.objects.for_user(user).filter(
+        fingerprint__in=fingerprints, status__in=Response.READABLE
+    )
+    if within is not None:
+        rows = rows.filter(prompt__conversation=within)
+    newest_last = rows.select_related("prompt__conversation").order_by("created_at")
+    return {row.fingerprint: row for row in newest_last}
 
 
 def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:

@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
+from chat.listener import Listener
 from chat.models import Response
+from chat.pace import pace
 from modelhost.types import FinishReason, ToolCall, Usage
 
 
@@ -63,7 +66,7 @@ class LiveResponse:
         self._deltas: list[Delta] = []
         self._lock = threading.Lock()
         self._closed = threading.Event()
-        self._readers: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
+        self._readers: set[Listener] = set()
 
     @property
     def text(self) -> str:
@@ -104,13 +107,13 @@ class LiveResponse:
         """Add to the text and wake the readers; nothing is added after the end."""
         with self._lock:
             self._add(text)
-        self._wake()
+        self._tell()
 
     def catch_up(self, text: str) -> None:
         """Append what a longer version of the same text has more."""
         with self._lock:
             self._add(text[self.cursor :])
-        self._wake()
+        self._tell()
 
     def _add(self, text: str) -> None:
         if text and not self._ended:
@@ -126,7 +129,8 @@ class LiveResponse:
         """No more comes from this process."""
         self._ended = True
         self._closed.set()
-        self._wake()
+        for reader in self._listeners():
+            reader.end()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block a thread until nothing more comes; whether that is so."""
@@ -135,24 +139,28 @@ class LiveResponse:
     async def follow(self, after: int = 0) -> AsyncGenerator[Delta, None]:
         """The text behind the cursor, piece by piece as it was made; ends with the outcome.
 
-        An empty piece says that nothing came for HEARTBEAT seconds.
+        Where all streams together would send more pieces than `pace` allows, those that came
+        until it is this reader's turn are one. An empty piece says that nothing came for
+        HEARTBEAT seconds.
         """
-        at = 0
-        with self._listening() as wake:
+        deltas, begun = self._deltas, after  # the first piece waits for nobody
+        with self._listening() as reader:
             while True:
-                wake.clear()  # before looking, so that nothing appended after the look is missed
+                reader.clear()
                 ended = self._ended
-                while at < len(self._deltas):
-                    delta = self._deltas[at]
-                    at += 1
-                    if delta.cursor > after:
-                        yield Delta(delta.text[-(delta.cursor - after) :], delta.cursor)
-                        after = delta.cursor
-                        if at < len(self._deltas):  # a long replay never waits for anything
-                            await asyncio.sleep(0)
+                # A reader may have more already than this process, which takes a response over.
+                while (at := bisect_right(deltas, after, key=_cursor)) < len(deltas):
+                    wait = pace.turn() if after > begun else 0.0
+                    if wait and not self._ended:
+                        await reader.rest(wait)
+                    delta = _joined(deltas[at:] if wait else deltas[at : at + 1], after)
+                    yield delta
+                    after = delta.cursor
+                    if not wait:  # a long replay never waits for anything
+                        await asyncio.sleep(0)
                 if ended:
                     return
-                if not await _woken(wake, HEARTBEAT):
+                if not await reader.woken(HEARTBEAT):
                     yield Delta("", after)
 
     async def queue(self, every: float = LOOK_AT_QUEUE) -> AsyncGenerator[int | None, None]:
@@ -163,9 +171,9 @@ class LiveResponse:
         """
         told: int | None = None
         told_at, lasts = time.monotonic(), False
-        with self._listening() as wake:
+        with self._listening() as reader:
             while True:
-                wake.clear()
+                reader.clear()
                 if self._deltas or self._ended:
                     return
                 position = self.position()
@@ -173,34 +181,37 @@ class LiveResponse:
                 if news or time.monotonic() >= told_at + HEARTBEAT:
                     told, told_at = position, time.monotonic()
                     yield position
-                lasts = not await _woken(wake, min(every, HEARTBEAT)) or lasts
+                lasts = not await reader.woken(min(every, HEARTBEAT)) or lasts
 
     @contextmanager
-    def _listening(self) -> Iterator[asyncio.Event]:
-        reader = (asyncio.get_running_loop(), asyncio.Event())
+    def _listening(self) -> Iterator[Listener]:
+        reader = Listener()
         with self._lock:
             self._readers.add(reader)
         try:
-            yield reader[1]
+            yield reader
         finally:
             with self._lock:
                 self._readers.discard(reader)
 
-    def _wake(self) -> None:
+    def _listeners(self) -> list[Listener]:
         with self._lock:
-            readers = list(self._readers)
-        for loop, event in readers:
-            with suppress(RuntimeError):  # that reader's loop is closed
-                loop.call_soon_threadsafe(event.set)
+            return list(self._readers)
+
+    def _tell(self) -> None:
+        for reader in self._listeners():
+            reader.tell()
 
 
-async def _woken(wake: asyncio.Event, seconds: float) -> bool:
-    """Whether it was, within so long. Without a task of its own: this runs for every piece."""
-    try:
-        async with asyncio.timeout(seconds):
-            return await wake.wait()
-    except TimeoutError:
-        return False
+def _cursor(delta: Delta) -> int:
+    return delta.cursor
+
+
+def _joined(deltas: Sequence[Delta], after: int) -> Delta:
+    """What they say behind the cursor, in one."""
+    cursor = deltas[-1].cursor
+    text = "".join(delta.text for delta in deltas)
+    return Delta(text[len(text) - (cursor - after) :], cursor)
 
 
 def usage_of(response: Response) -> Usage:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
@@ -54,7 +54,7 @@ class Continuation:
 
     def as_json(self) -> dict[str, Any]:
         """For the row's column."""
-        return asdict(self)
+        return {"prompt_ids": self.prompt_ids, "history": self.history}
 
     @classmethod
     def of(cls, row: Response) -> Self | None:

@@ -8,10 +8,10 @@ import sys
 from functools import partial
 from typing import Any
 
-from django.core.asgi import get_asgi_application
+from llmsite.handler import get_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmsite.settings")
-django_application = get_asgi_application()
+django_application = get_application()
 
 # After Django is set up: these read its settings or its models.
 from channels.routing import ProtocolTypeRouter  # noqa: E402

@@ -19,6 +19,7 @@ from modelhost.text import AnswerFilter
 from modelhost.toolcalls import TaggedAnswer
 from modelhost.types import Role, Tool, Turn
 
+DIGITS = 8  # of a marker's number; a request's body has fewer texts
 HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")  # JSON can spell it, UTF-8 cannot
 
 
@@ -157,14 +158,14 @@ class Slots:
     """Markers that stand for texts while a template is rendered; nobody can write one."""
 
     def __init__(self) -> None:
-        self._nonce = secrets.token_hex(16)
+        self._mark = f"SLOT{secrets.token_hex(16)}N"
         self._texts: dict[str, str] = {}
 
     def add(self, text: str) -> str:
         """A marker for the text; an empty text needs none."""
         if not text:
             return ""
-        marker = f"SLOT{self._nonce}N{len(self._texts)}E"
+        marker = f"{self._mark}{len(self._texts):0{DIGITS}}"
         self._texts[marker] = text
         return marker
 
@@ -174,11 +175,11 @@ class Slots:
 
     def split(self, rendered: str) -> Iterator[tuple[str, str]]:
         """Template text and the marker behind it, in order; the last marker is empty."""
-        position = 0
-        for match in re.finditer(rf"SLOT{self._nonce}N\d+E", rendered):
-            yield rendered[position : match.start()], match[0]
-            position = match.end()
-        yield rendered[position:], ""
+        between, *parts = rendered.split(self._mark)
+        for part in parts:
+            yield between, self._mark + part[:DIGITS]
+            between = part[DIGITS:]
+        yield between, ""
 
 
 def _check(turns: Sequence[Turn]) -> None:

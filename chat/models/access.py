@@ -49,9 +49,8 @@ class ApiKey(models.Model):
         """The usable key with this secret: not revoked, its user active."""
         if not keys.well_formed(secret):
             return None
-        candidates: Iterable[Self] = cls.objects.select_related("user").filter(
-            prefix=keys.prefix(secret), revoked_at=None, user__is_active=True
-        )
+        rows = cls.objects.filter(prefix=keys.prefix(secret), revoked_at=None, user__is_active=True)
+        candidates: Iterable[Self] = rows.select_related("user").order_by()
         return next((row for row in candidates if keys.matches(secret, row.digest)), None)
 
     def touch(self) -> None:

@@ -29,6 +29,7 @@ def test_the_settings_as_they_are_are_right():
         ("LLMSITE_MAX_REQUESTS_PER_CALLER", 0),
         ("LLMSITE_MAX_QUEUED_TOKENS", 0),
         ("LLMSITE_MAX_TOKENS_PER_CALLER", 0),
+        ("LLMSITE_EVENTS_PER_SECOND", 0.0),
         ("LLMSITE_MAX_BODY", 10),
         ("LLMSITE_BODY_SECONDS", 0.0),
     ],

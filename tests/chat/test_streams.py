@@ -67,7 +67,8 @@ async def test_openais_heartbeat_is_a_comment_without_an_empty_line():
     await stream.aclose()
 
 
-async def test_a_long_replay_lets_others_have_their_turn():
+async def test_a_replay_of_many_pieces_lets_others_have_their_turn(settings):
+    settings.LLMSITE_EVENTS_PER_SECOND = 1e6
     live = LiveResponse(uuid.uuid4())
     for _ in range(100):
         live.append("a")

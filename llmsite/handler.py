@@ -1,0 +1,35 @@
+"""Django's ASGI handler with one thread for one request, entered once.
+
+Django runs middleware that can be asynchronous on the event loop, and each of its steps that is not
+in the request's thread: with the usual eight and a synchronous view, a request crosses between the
+two some thirty times. Each crossing waits until Python is free, which an engine at work in the
+same process makes long. All views and all middleware here are synchronous, so the whole chain is
+one call; docs/decisions/0019.
+"""
+
+from __future__ import annotations
+
+import django
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIHandler
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+
+class Handler(ASGIHandler):
+    """The middleware chain as under WSGI; what comes before and after it as under ASGI."""
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        """Whatever is asked for, the synchronous chain."""
+        super().load_middleware(is_async=False)
+
+    async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
+        """The response, made in the request's thread."""
+        response: HttpResponseBase = await sync_to_async(self.get_response)(request)
+        return response
+
+
+def get_application() -> Handler:
+    """Like `django.core.asgi.get_asgi_application`."""
+    django.setup(set_prefix=False)
+    return Handler()

@@ -1,0 +1,107 @@
+"""A request enters its thread once for all middleware and the view."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from asgiref.sync import SyncToAsync
+from django.http import HttpRequest, HttpResponse
+from django.urls import path
+from django.utils.deprecation import MiddlewareMixin
+
+from llmsite.handler import Handler
+
+SCOPE = {"type": "http", "method": "GET", "path": "/", "query_string": b""}
+
+seen: list[tuple[str, int]] = []  # what ran, and in which thread
+
+
+class Noting(MiddlewareMixin):
+    """Can be asynchronous, as Django's own can."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        seen.append(("before", threading.get_ident()))
+
+    def process_response(self, request: HttpRequest, response: HttpResponse) -> HttpResponse:
+        seen.append(("after", threading.get_ident()))
+        return response
+
+
+def view(request: HttpRequest) -> HttpResponse:
+    """What everybody is let through to."""
+    seen.append(("view", threading.get_ident()))
+    return HttpResponse("here")
+
+
+async def asynchronous(request: HttpRequest) -> HttpResponse:
+    """Not ours, but a later one's."""
+    await asyncio.sleep(0)
+    return HttpResponse("there")
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    """A view with a mistake."""
+    raise RuntimeError("no")
+
+
+urlpatterns = [path("", view), path("async", asynchronous), path("broken", broken)]
+
+
+@pytest.fixture(autouse=True)
+def site(settings):
+    settings.ROOT_URLCONF = __name__
+    settings.MIDDLEWARE = [*[f"{__name__}.Noting"] * 3, *settings.MIDDLEWARE]
+    seen.clear()
+
+
+@pytest.fixture
+def crossings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the event loop had done in a thread."""
+    made: list[Any] = []
+    call = SyncToAsync.__call__
+
+    async def noted(self: SyncToAsync[Any, Any], *args: Any, **options: Any) -> Any:
+        made.append(self.func)
+        return await call(self, *args, **options)
+
+    monkeypatch.setattr(SyncToAsync, "__call__", noted)
+    return made
+
+
+async def get(where: str = "/") -> tuple[int, bytes]:
+    """Status and body."""
+    sent: list[dict[str, Any]] = []
+    asked = iter([{"type": "http.request", "body": b"", "more_body": False}])
+
+    async def receive() -> dict[str, Any]:
+        for message in asked:
+            return message
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await Handler()({**SCOPE, "path": where, "headers": [(b"host", b"localhost")]}, receive, send)
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent)
+
+
+async def test_middleware_and_view_are_one_call_in_one_thread(crossings):
+    assert await get() == (200, b"here")
+
+    assert [what for what, _ in seen] == ["before"] * 3 + ["view"] + ["after"] * 3
+    assert len({thread for _, thread in seen}) == 1
+    assert threading.get_ident() not in {thread for _, thread in seen}
+    assert len(crossings) <= 3  # the signal before, the chain, the response's end
+
+
+async def test_an_asynchronous_view_is_answered_as_well():
+    assert await get("/async") == (200, b"there")
+
+
+async def test_what_a_view_raises_is_a_500():
+    status, _ = await get("/broken")
+    assert status == 500
