@@ -150,7 +150,7 @@ class LiveResponse:
                 ended = self._ended
                 # A reader may have more already than this process, which takes a response over.
                 while (at := bisect_right(deltas, after, key=_cursor)) < len(deltas):
-                    wait = pace.turn() if after > begun else 0.0
+                    wait = pace.turn(self.id) if after > begun else 0.0
                     if wait and not self._ended:
                         await reader.rest(wait)
                     delta = _joined(deltas[at:] if wait else deltas[at : at + 1], after)

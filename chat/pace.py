@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from django.conf import settings
 
@@ -18,7 +18,10 @@ BURST = 0.1  # seconds: the streams of one step are woken together, and need not
 
 
 class Pace:
-    """Gives out turns, at most so many a second (the generic cell rate algorithm).
+    """Gives out turns, at most so many a second, the same share to each response that takes some.
+
+    So two thousand followers of one response wait for one another and delay nobody else. Each
+    share is kept by the generic cell rate algorithm (ITU-T I.371).
 
     rate: turns a second, asked for anew each time.
     """
@@ -29,14 +32,23 @@ class Pace:
         self._rate = rate
         self._clock = clock
         self._lock = threading.Lock()  # readers live on several loops
-        self._due = 0.0
+        self._due: dict[Hashable, float] = {}  # when each response's turns are worked off
+        self._tidy_at = 0.0
 
-    def turn(self) -> float:
-        """Take the next turn: in how many seconds it is, 0 for now."""
+    def turn(self, response: Hashable) -> float:
+        """Take the response's next turn: in how many seconds it is, 0 for now."""
         with self._lock:
             now = self._clock()
-            self._due = max(self._due, now) + 1 / self._rate()
-            return max(0.0, self._due - now - BURST)
+            self._tidy(now)
+            due = max(self._due.setdefault(response, now), now) + len(self._due) / self._rate()
+            self._due[response] = due
+            return max(0.0, due - now - BURST)
+
+    def _tidy(self, now: float) -> None:
+        """Forget who has taken no more than its share: it is not in anybody's way."""
+        if now >= self._tidy_at:
+            self._due = {response: due for response, due in self._due.items() if due > now}
+            self._tidy_at = now + BURST / 2
 
 
 pace = Pace(lambda: settings.LLMSITE_EVENTS_PER_SECOND)

@@ -19,5 +19,8 @@ def sse_response(events: AsyncGenerator[str, None]) -> StreamingHttpResponse:
     # An open stream would keep its thread's database handle for as long as it lasts.
     connections.close_all()
     return StreamingHttpResponse(
-        events, content_type="text/event-stream; charset=utf-8", headers=HEADERS
+        events,
+        content_type="text/event-stream; charset=utf-8",
+        charset="utf-8",  # else Django reads it from the header's text, for every event
+        headers=HEADERS,
     )

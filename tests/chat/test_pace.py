@@ -33,13 +33,13 @@ def clock() -> Clock:
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for a turn has to wait for an hour."""
-    monkeypatch.setattr(type(pace), "turn", lambda _: 3600.0)
+    monkeypatch.setattr(type(pace), "turn", lambda *_: 3600.0)
 
 
 def test_below_the_rate_nobody_waits(clock):
     pace = Pace(lambda: 100.0, clock)
     for _ in range(1000):
-        assert pace.turn() == 0
+        assert pace.turn("a") == 0
         clock.now += 0.01
 
 
@@ -47,19 +47,43 @@ def test_the_streams_of_one_step_do_not_queue(clock):
     pace = Pace(lambda: 100.0, clock)
     together = int(BURST * 100)
 
-    assert [pace.turn() for _ in range(together)] == pytest.approx([0] * together)
-    assert pace.turn() == pytest.approx(0.01)
+    assert [pace.turn(at) for at in range(together)] == pytest.approx([0] * together)
+    assert pace.turn("one more") == pytest.approx(0.01)
 
 
 def test_beyond_the_rate_turns_come_one_after_the_other(clock):
     pace = Pace(lambda: 100.0, clock)
-    waits = [pace.turn() for _ in range(50)]
+    waits = [pace.turn(at) for at in range(50)]
 
     assert waits[-1] == pytest.approx(50 / 100 - BURST)
     assert waits == sorted(waits)
     clock.now += 10  # a rest is no credit
-    assert pace.turn() == 0
-    assert [pace.turn() for _ in range(50)][-1] > 0
+    assert pace.turn(0) == 0
+    assert [pace.turn(0) for _ in range(50)][-1] > 0
+
+
+def test_responses_that_want_more_than_there_is_get_equal_shares(clock):
+    pace = Pace(lambda: 100.0, clock)
+    turns = dict.fromkeys(range(20), 0)
+    free_at = dict.fromkeys(turns, clock.now)
+    for _ in range(1000):  # ten seconds
+        clock.now += 0.01
+        for response, free in free_at.items():
+            if clock.now >= free:
+                turns[response] += 1
+                free_at[response] = clock.now + pace.turn(response)
+
+    assert sum(turns.values()) == pytest.approx(1000, rel=0.1)
+    assert max(turns.values()) - min(turns.values()) <= 3
+
+
+def test_a_crowd_around_one_response_delays_only_itself(clock):
+    pace = Pace(lambda: 100.0, clock)
+
+    assert max(pace.turn("crowd") for _ in range(2000)) > 10
+    assert pace.turn("another") == 0
+    clock.now += 0.1
+    assert pace.turn("another") == 0
 
 
 @pytest.mark.usefixtures("busy")
@@ -105,7 +129,7 @@ async def test_a_replay_of_what_is_over_is_two_pieces_from_any_cursor(after):
 
 
 async def test_a_reader_whose_turn_comes_gets_the_rest_while_more_is_made(monkeypatch):
-    monkeypatch.setattr(type(pace), "turn", lambda _: 0.001)
+    monkeypatch.setattr(type(pace), "turn", lambda *_: 0.001)
     live = LiveResponse(uuid.uuid4())
     live.append("a")
     stream = live.follow()
