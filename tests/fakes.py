@@ -21,6 +21,16 @@ from modelhost.types import FinishReason, ModelCard, Rendered, Sampling, Tool, T
 STOP = 0x110000  # one past the last code point: no text can hold it
 
 
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Turnstile:
     """A gate that lets single pieces through: `admit(2)`, and two pass."""
 

@@ -12,18 +12,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from chat.admission import LONGEST_WAIT, UNKNOWN_WAIT, Admission, Load, Overloaded, caller_of
+from tests.fakes import Clock
 
 Leave = Callable[[], None]
-
-
-class Clock:
-    """Time that passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -11,18 +11,9 @@ from chat.live import Delta, LiveResponse, Outcome
 from chat.models import Response
 from chat.pace import BURST, Pace, pace
 from modelhost.types import Usage
+from tests.fakes import Clock
 
 DONE = Outcome(Response.Status.DONE, "stop", Usage(1, 2))
-
-
-class Clock:
-    """A time that only a test moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture
