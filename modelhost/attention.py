@@ -8,6 +8,7 @@ neighbours; see docs/decisions/0010.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -45,18 +46,52 @@ def attend(
         key_states=key, value_states=value, layer_idx=module.layer_idx, kwargs=kwargs
     )
     window = cache.layer_to_allocator[module.layer_idx].layer_type != FULL
-    ends_q, ends_k = kwargs["cu_seq_lens_q"].tolist(), kwargs["cu_seq_lens_k"].tolist()
-    _, heads, tokens, dim = query.shape
-    result = query.new_empty(1, tokens, heads, dim)
-    for at in range(len(ends_q) - 1):
-        rows, keys = slice(ends_q[at], ends_q[at + 1]), slice(ends_k[at], ends_k[at + 1])
-        own = query[:, :, rows], key[:, :, keys], value[:, :, keys]
-        count, known = rows.stop - rows.start, keys.stop - keys.start
-        # One token sees all, and a prompt's beginning what is before: unless a window says else.
-        plain = attention_mask is None or (not window and count in (1, known))
-        mask = None if attention_mask is None or plain else attention_mask[..., rows, keys]
-        result[:, rows] = (_one_token if count == 1 else _many_tokens)(*own, mask, scaling)
+    counts, known = lengths(kwargs["cu_seq_lens_q"]), lengths(kwargs["cu_seq_lens_k"])
+    result = by_request(
+        query, key, value, counts, known, mask=attention_mask, scaling=scaling, window=window
+    )
     return result, None
+
+
+def lengths(ends: torch.Tensor) -> list[int]:
+    """Of each request, from where the requests end: [0, 3, 8] → [3, 5]."""
+    found: list[int] = ends.tolist()
+    return [end - begin for begin, end in pairwise(found)]
+
+
+def by_request(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    counts: list[int],
+    known: list[int],
+    *,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+    window: bool = False,
+) -> torch.Tensor:
+    """Each request's queries against its own keys: [1, tokens, heads, head_dim].
+
+    query [1, heads, tokens, head_dim]; key and value likewise, with what was in the cache.
+    counts, known: tokens and keys of each request. mask [1, 1, tokens, keys of all], added; a
+    window needs it at every place.
+    """
+    results = []
+    parts = zip(
+        torch.split(query, counts, dim=2),
+        torch.split(key, known, dim=2),
+        torch.split(value, known, dim=2),
+        strict=True,
+    )
+    first_row = first_key = 0
+    for own, count, keys in zip(parts, counts, known, strict=True):
+        part = None
+        # One token sees all, and a prompt's beginning what is before: unless a window says else.
+        if mask is not None and (window or count not in (1, keys)):
+            part = mask[..., first_row : first_row + count, first_key : first_key + keys]
+        results.append((_one_token if count == 1 else _many_tokens)(*own, part, scaling))
+        first_row, first_key = first_row + count, first_key + keys
+    return results[0] if len(results) == 1 else torch.cat(results, dim=1)
 
 
 def _one_token(

@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig
+from transformers.generation.continuous_batching.model_runner import ModelRunner
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from modelhost import attention, flash, sampling, scheduling
 from modelhost.graphs import GraphRunner
 from modelhost.speculation import Speculator
+from modelhost.steps import LeanRunner
 
 CPU_CACHE_TOKENS = 16_384
 CARD_CACHE_TOKENS = 262_144  # tables as long as the cache go to the card with every step
@@ -42,8 +44,10 @@ def new_manager(
     manager.logit_processor = sampling.RequestSampler()
     if on_cuda and manager.continuous_batching_config.cuda_graph_booleans[0]:
         _capture_graphs(manager)
-    elif speculate and not on_cuda:
-        _speculate(manager)
+    elif not on_cuda:
+        _step_lean(manager)
+        if speculate:
+            _speculate(manager)
     return manager
 
 
@@ -81,8 +85,14 @@ def _bytes_each(model: Any) -> int:
     return int(2 * config.num_hidden_layers * heads * dim * model.dtype.itemsize)
 
 
-def _speculate(manager: Any) -> None:
+def _step_lean(manager: Any) -> None:
     processor = manager.batch_processor = manager._create_batch_processor()
+    processor.model_runner = _runner(LeanRunner, processor)
+    processor.model_runner.prepare(manager.model)
+
+
+def _speculate(manager: Any) -> None:
+    processor = manager.batch_processor
     # A layer with a window overwrites old keys at once: what is drafted may not stay.
     if all(one.layer_type == attention.FULL for one in processor.cache.cache_allocators.values()):
         weights = sum(one.numel() * one.itemsize for one in manager.model.parameters())
@@ -94,7 +104,12 @@ def _speculate(manager: Any) -> None:
 
 def _capture_graphs(manager: Any) -> None:
     processor = manager.batch_processor = manager._create_batch_processor()
-    processor.model_runner = GraphRunner(
+    processor.model_runner = _runner(GraphRunner, processor)
+
+
+def _runner(kind: type[ModelRunner], processor: Any) -> ModelRunner:
+    """One more runner of a processor's."""
+    return kind(
         logit_processor=processor.logit_processor,
         cb_config=processor.cb_config,
         cache=processor.cache,

@@ -11,7 +11,7 @@ bit; see docs/decisions/0013.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 # The operators behind PyTorch's own frozen CPU graphs; they have no public names.
 OPERATORS: Any = torch.ops.mkldnn
+Product = Callable[[torch.Tensor], torch.Tensor]  # (n, inputs) → (n, outputs)
 TYPICAL_ROWS = 64  # oneDNN chooses the blocks' shape for about so many
 
 # oneDNN makes a kernel for each number of rows and shape, up to half a megabyte, and keeps a
@@ -44,7 +45,7 @@ class Packed:
         self._bias = _stacked(biases) if biases else None
         self._outputs, self._inputs = weight.shape
         self._weight = OPERATORS._reorder_linear_weight(weight, TYPICAL_ROWS)
-        self._readers = len(linears)
+        self.readers = len(linears)
         self._kept: tuple[torch.Tensor, torch.Tensor, int] | None = None
         shape = (self._outputs, self._inputs, self._bias is not None)
         if shape not in _ALONE_IS_OTHER:
@@ -55,18 +56,21 @@ class Packed:
         """(…, inputs) → (…, outputs of all layers), once for those that ask with one tensor."""
         kept = self._kept
         if kept is None or kept[0] is not input:
-            kept = (input, self._multiply(input), self._readers)
+            rows = input.reshape(-1, self._inputs)
+            result = self.multiply(rows).view(*input.shape[:-1], self._outputs)
+            kept = (input, result, self.readers)
         result, left = kept[1], kept[2] - 1
         self._kept = (input, result, left) if left else None  # the last one leaves nothing behind
         return result
 
-    def _multiply(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002
-        rows = input.reshape(-1, self._inputs)
+    def multiply(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n, inputs) → (n, outputs of all layers), float32."""
         count = rows.shape[0]
-        if self._alone_is_other and count == 1:
-            rows = rows.expand(2, -1).contiguous()
-        result = self._product(in_steps(rows))[:count]
-        return result.view(*input.shape[:-1], self._outputs)
+        if count > EXACT_ROWS:
+            return self._product(in_steps(rows))[:count]
+        if count == 1 and self._alone_is_other:
+            return self._product(rows.expand(2, -1).contiguous())[:1]
+        return self._product(rows)
 
     def _product(self, rows: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = OPERATORS._linear_pointwise(
@@ -91,12 +95,23 @@ class PackedLinear(nn.Linear):
 
     def __init__(self, linear: nn.Linear, packed: Packed, *, first: int = 0) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False, device="meta")
-        self._packed = packed
-        self._columns = slice(first, first + linear.out_features)
+        self.packed = packed
+        self.columns = slice(first, first + linear.out_features)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # its name in nn.Linear
         """(…, in_features) → (…, out_features), float32."""
-        return self._packed.read(input)[..., self._columns]
+        return self.packed.read(input)[..., self.columns]
+
+
+def product_of(linears: Sequence[nn.Module]) -> Product | None:
+    """One product for all of these layers, outputs in their order, if they were packed so."""
+    packed = [one for one in linears if isinstance(one, PackedLinear)]
+    columns = [one.columns.start for one in packed]
+    packs = {id(one.packed): one.packed for one in packed}
+    if len(packed) < len(linears) or len(packs) != 1 or columns != sorted(columns):
+        return None
+    [together] = packs.values()
+    return together.multiply if together.readers == len(linears) else None
 
 
 def in_steps(rows: torch.Tensor) -> torch.Tensor:

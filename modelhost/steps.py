@@ -1,0 +1,94 @@
+"""Steps on a CPU: computed lean, as long as that is what the library computes.
+
+Equal bits are not assumed of any processor, model or version. Every trait of a batch is computed
+both ways when it first comes up, by the first requests and on their own numbers; a difference
+ends it, and from then on the library computes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Any
+
+import torch
+from transformers.generation.continuous_batching.model_runner import ModelRunner
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from modelhost.attention import FULL, lengths
+from modelhost.lean import LeanDecoder, NotLean
+from modelhost.packing import EXACT_ROWS
+
+logger = logging.getLogger(__name__)
+
+
+class Trait(Enum):
+    """What decides which operators and kernels compute a batch."""
+
+    ONE_ROW = auto()
+    SOME_ROWS = auto()
+    MANY_ROWS = auto()
+    ONE_TOKEN = auto()  # of a request
+    BEGINNING = auto()  # of a prompt
+    CONTINUATION = auto()  # of a prompt, behind what is in the cache
+
+
+class LeanRunner(ModelRunner):
+    """Stands in for the manager's runner.
+
+    lean: whether steps are computed so.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._decoder: LeanDecoder | None = None
+        self._proven: set[Trait] = set()
+
+    def prepare(self, model: Any) -> None:
+        """Compute this model lean, if it is one that can be."""
+        windows = any(one.layer_type != FULL for one in self.cache.cache_allocators.values())
+        try:
+            self._decoder = None if windows else LeanDecoder(model)
+        except NotLean as reason:
+            logger.debug("steps are computed by the library: %s", reason)
+
+    @property
+    def lean(self) -> bool:
+        return self._decoder is not None
+
+    def _forward_process_and_sample(
+        self, model: Any, batch_data: dict[str, Any], *rest: Any
+    ) -> None:
+        def compute(**batch: Any) -> Any:
+            return self._compute(model, batch)
+
+        super()._forward_process_and_sample(compute, batch_data, *rest)
+
+    def _compute(self, model: Any, batch: dict[str, Any]) -> Any:
+        """Logits as the model itself returns them."""
+        if self._decoder is None:
+            return model(**batch)
+        result = self._decoder.logits(batch)
+        new = set(_traits(batch)) - self._proven
+        if not new:
+            return CausalLMOutputWithPast(logits=result)
+        expected = model(**batch)  # writes the same keys to the same places
+        if torch.equal(expected.logits, result):
+            self._proven |= new
+        else:
+            logger.warning("steps are computed by the library, which is slower: %s differ", new)
+            self._decoder = None
+        return expected
+
+
+def _traits(batch: dict[str, Any]) -> Iterator[Trait]:
+    rows = batch["input_ids"].shape[1]
+    few = Trait.ONE_ROW if rows == 1 else Trait.SOME_ROWS
+    yield few if rows <= EXACT_ROWS else Trait.MANY_ROWS
+    counts, known = lengths(batch["cu_seq_lens_q"]), lengths(batch["cu_seq_lens_k"][FULL])
+    for count, keys in zip(counts, known, strict=True):
+        if count == 1:
+            yield Trait.ONE_TOKEN
+        else:
+            yield Trait.BEGINNING if count == keys else Trait.CONTINUATION
