@@ -25,8 +25,9 @@ Product = Callable[[torch.Tensor], torch.Tensor]  # (n, inputs) → (n, outputs)
 TYPICAL_ROWS = 64  # oneDNN chooses the blocks' shape for about so many
 
 # oneDNN makes a kernel for each number of rows and shape, up to half a megabyte, and keeps a
-# thousand of them: of prompts' many sizes only some are multiplied. See docs/decisions/0016.
-EXACT_ROWS, ROW_STEP = 64, 16
+# thousand of them: of all numbers of rows only some are multiplied. See docs/decisions/0016.
+EXACT_ROWS = 16
+STEPS = ((64, 4), (10**9, 16))  # up to so many rows: multiples of what
 
 # Layers that a module calls one after the other with one input, as transformers names them.
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -116,7 +117,10 @@ def product_of(linears: Sequence[nn.Module]) -> Product | None:
 
 def in_steps(rows: torch.Tensor) -> torch.Tensor:
     """(n, k) → (n or a few more, k), the rest zeros, so that not every number of rows comes up."""
-    missing = -rows.shape[0] % ROW_STEP if rows.shape[0] > EXACT_ROWS else 0
+    count = rows.shape[0]
+    if count <= EXACT_ROWS:
+        return rows
+    missing = -count % next(step for limit, step in STEPS if count <= limit)
     return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
