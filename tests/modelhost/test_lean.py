@@ -27,6 +27,7 @@ from modelhost.steps import LeanRunner, Trait
 from modelhost.types import Sampling
 from tests.modelhost.test_attention import LENGTHS, SHAPE, alone, mistral, prompt
 
+COUNT = 12  # tokens of each answer
 TWO_SHARE = {**SHAPE, "num_key_value_heads": 2}
 LEAN = {
     "Llama": lambda: LlamaForCausalLM(LlamaConfig(**TWO_SHARE)),
@@ -72,7 +73,7 @@ def start(serve, tiny_format) -> Callable[[torch.nn.Module], Engine]:
 
 @pytest.fixture
 def ask(ids_of):
-    def together(engine: Engine, *, count: int = 30) -> list[list[int]]:
+    def together(engine: Engine, *, count: int = COUNT) -> list[list[int]]:
         tickets = [engine.submit(prompt(one), Sampling(max_tokens=count)) for one in LENGTHS]
         return [ids_of(ticket) for ticket in tickets]
 
@@ -82,7 +83,7 @@ def ask(ids_of):
 @pytest.mark.parametrize("make", LEAN.values(), ids=LEAN)
 def test_every_trait_of_a_batch_has_the_librarys_bits(make, start, ask, ids_of):
     model = packed(make)
-    expected = [alone(model, prompt(length), 30) for length in LENGTHS]
+    expected = [alone(model, prompt(length), COUNT) for length in LENGTHS]
     engine = start(model)
 
     assert ask(engine) == expected
@@ -108,7 +109,7 @@ def test_what_is_proven_the_library_does_not_compute_again(start, ask, ids_of):
 @pytest.mark.parametrize("make", LEAN.values(), ids=LEAN)
 def test_the_first_difference_ends_it_and_no_answer_shows_it(make, start, ask, caplog):
     model = packed(make)
-    expected = [alone(model, prompt(length), 30) for length in LENGTHS]
+    expected = [alone(model, prompt(length), COUNT) for length in LENGTHS]
     engine = start(model)
     decoder = runner(engine)._decoder
     decoder._layers[-1] = replace(decoder._layers[-1], attention_norm=lambda rows: rows * 1.001)
@@ -119,10 +120,34 @@ def test_the_first_difference_ends_it_and_no_answer_shows_it(make, start, ask, c
     assert "slower" in caplog.text
 
 
+@pytest.mark.parametrize("error", [KeyError("read_index"), RuntimeError("other shapes")])
+def test_a_library_that_it_does_not_know_computes_itself(error, start, ask, caplog):
+    model = packed(LEAN["Llama"])
+    expected = [alone(model, prompt(length), COUNT) for length in LENGTHS]
+    engine = start(model)
+
+    def fail(*_: object) -> torch.Tensor:
+        raise error
+
+    runner(engine)._decoder._attend = fail
+
+    assert ask(engine) == expected
+
+    assert engine.restarts == 0
+    assert repr(error) in caplog.text
+
+
+def test_a_model_with_other_names_is_computed_by_the_library(start):
+    model = packed(LEAN["Llama"])
+    model.model.layers[1].mlp.last_proj = model.model.layers[1].mlp._modules.pop("down_proj")
+
+    assert not runner(start(model)).lean
+
+
 @pytest.mark.parametrize("make", OTHERS.values(), ids=OTHERS)
 def test_what_is_another_model_the_library_computes(make, start, ask):
     model = packed(make)
-    expected = [alone(model, prompt(length), 30) for length in LENGTHS]
+    expected = [alone(model, prompt(length), COUNT) for length in LENGTHS]
     engine = start(model)
 
     assert not runner(engine).lean
