@@ -66,6 +66,12 @@ def runner(engine: Engine) -> LeanRunner:
     return engine._manager.batch_processor.model_runner
 
 
+def make_other(lean: LeanRunner) -> None:
+    """From now on it computes something that is nearly the same."""
+    layers = lean._decoder._layers
+    layers[-1] = replace(layers[-1], attention_norm=lambda rows: rows * 1.001)
+
+
 @pytest.fixture
 def start(serve, tiny_format) -> Callable[[torch.nn.Module], Engine]:
     return lambda model: serve(Loaded(model, tiny_format), speculate=False)
@@ -111,13 +117,25 @@ def test_the_first_difference_ends_it_and_no_answer_shows_it(make, start, ask, c
     model = packed(make)
     expected = [alone(model, prompt(length), COUNT) for length in LENGTHS]
     engine = start(model)
-    decoder = runner(engine)._decoder
-    decoder._layers[-1] = replace(decoder._layers[-1], attention_norm=lambda rows: rows * 1.001)
+    make_other(runner(engine))
 
     assert ask(engine) == expected
 
     assert not runner(engine).lean
     assert "slower" in caplog.text
+
+
+def test_a_trait_that_comes_later_is_compared_when_it_comes(start, ids_of):
+    model = packed(LEAN["Llama"])
+    expected = alone(model, prompt(290), COUNT)
+    engine = start(model)
+    assert ids_of(engine.submit(prompt(5), Sampling(max_tokens=COUNT)))
+    assert runner(engine).lean
+    make_other(runner(engine))
+
+    assert ids_of(engine.submit(prompt(290), Sampling(max_tokens=COUNT))) == expected
+
+    assert not runner(engine).lean
 
 
 @pytest.mark.parametrize("error", [KeyError("read_index"), RuntimeError("other shapes")])
