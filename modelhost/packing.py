@@ -24,7 +24,7 @@ OPERATORS: Any = torch.ops.mkldnn
 Product = Callable[[torch.Tensor], torch.Tensor]  # (n, inputs) → (n, outputs)
 TYPICAL_ROWS = 64  # oneDNN chooses the blocks' shape for about so many
 
-# oneDNN makes a kernel for each number of rows and shape, up to half a megabyte, and keeps a
+# oneDNN makes a kernel for each number of rows and shape, about half a megabyte, and keeps a
 # thousand of them: of all numbers of rows only some are multiplied. See docs/decisions/0016.
 EXACT_ROWS = 16
 STEPS = ((64, 4), (10**9, 16))  # up to so many rows: multiples of what
