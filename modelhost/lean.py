@@ -2,8 +2,9 @@
 
 For one stream of the demo model the library's decoder calls 2,600 operators through 400 modules,
 and on some processors their Python takes as long as reading the weights. Here 1,400 follow one
-another, and each computes the same bits: query and key are turned in one piece and in place, the requests' lengths are read once for all layers, and a norm
-is six operators. What that brings is in docs/decisions/0020.
+another, and each computes the same bits: query and key are turned in one piece and in place, the
+requests' lengths are read once for all layers, and a norm is six operators. What that brings is
+in docs/decisions/0020.
 
 That the bits are equal is not assumed: see `modelhost.steps`.
 """
