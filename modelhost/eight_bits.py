@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from modelhost.packing import in_steps
+from modelhost.floats import in_steps
 
 LARGEST = 127
 SMALLEST_SCALE = 1e-12  # of a row of zeros

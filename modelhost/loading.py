@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from modelhost import checkpoints, fusion, packing, prompts
+from modelhost import checkpoints, fusion, halves, packing, prompts
 from modelhost.checkpoints import quantization
 from modelhost.engine import Engine
 from modelhost.errors import GenerationFailed, LoadFailed, ModelHostError
@@ -90,9 +90,9 @@ def smoke_test(engine: Engine, *, timeout: float = FIRST_TOKEN_TIMEOUT) -> None:
 def pick_placement(spec: ModelSpec) -> checkpoints.Placement:
     """Device, dtype and quantization of a spec. Raises LoadFailed."""
     device = pick_device(spec.device)
-    return checkpoints.Placement(
-        device, pick_dtype(spec.dtype, device), quantization.pick(spec.quantize, device)
-    )
+    dtype, quantize = pick_dtype(spec.dtype, device), quantization.pick(spec.quantize, device)
+    small = (device.type, dtype, quantize) == ("cpu", torch.float32, None) and halves.available()
+    return checkpoints.Placement(device, dtype, quantize, halves=small)
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,57 +1,46 @@
 """Linear layers with their weights packed once, for CPUs.
 
-PyTorch's own `linear` packs a weight anew at every call, and does it with a library that is
-slow on some processors. oneDNN multiplies with a blocked copy that is made once. Its result
-for a row does not depend on the rows beside it, so a prompt's logits are the same alone and
-in any batch; see docs/decisions/0009. Layers that read the same input, like an attention's
-query, key and value, are packed below one another and multiplied at once, which changes no
-bit; see docs/decisions/0013.
+Layers that read the same input, like an attention's query, key and value, are packed below one
+another and multiplied at once, which changes no bit; see docs/decisions/0013. How a weight is
+packed is in `modelhost.halves` and `modelhost.floats`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
+from modelhost import halves, heap
+from modelhost.floats import Floats
+from modelhost.halves import Halves
+
 logger = logging.getLogger(__name__)
 
-# The operators behind PyTorch's own frozen CPU graphs; they have no public names.
-OPERATORS: Any = torch.ops.mkldnn
-Product = Callable[[torch.Tensor], torch.Tensor]  # (n, inputs) → (n, outputs)
-TYPICAL_ROWS = 64  # oneDNN chooses the blocks' shape for about so many
+Product = Callable[[torch.Tensor], torch.Tensor]  # (n, inputs) → (n, outputs), float32
 
-# oneDNN makes a kernel for each number of rows and shape, about half a megabyte, and keeps a
-# thousand of them: of all numbers of rows only some are multiplied. See docs/decisions/0016.
-EXACT_ROWS = 16
-STEPS = ((64, 4), (10**9, 16))  # up to so many rows: multiples of what
+SMALL = (torch.float16, torch.bfloat16)
 
 # Layers that a module calls one after the other with one input, as transformers names them.
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
-# By shape, with which oneDNN chooses its kernels: asked once, for it costs a start half a second.
-_ALONE_IS_OTHER: dict[tuple[int, int, bool], bool] = {}
-
-
 class Packed:
-    """The weights of linear layers that read the same input, in oneDNN's layout."""
+    """The weights of linear layers that read the same input.
+
+    multiply: the product with all of them, their outputs one after the other.
+    """
 
     def __init__(self, linears: Sequence[nn.Linear]) -> None:
         weight = _stacked([one.weight for one in linears])
         biases = [one.bias for one in linears if one.bias is not None]
-        self._bias = _stacked(biases) if biases else None
         self._outputs, self._inputs = weight.shape
-        self._weight = OPERATORS._reorder_linear_weight(weight, TYPICAL_ROWS)
+        self.multiply: Product = _product(weight, _stacked(biases) if biases else None)
         self.readers = len(linears)
         self._kept: tuple[torch.Tensor, torch.Tensor, int] | None = None
-        shape = (self._outputs, self._inputs, self._bias is not None)
-        if shape not in _ALONE_IS_OTHER:
-            _ALONE_IS_OTHER[shape] = not self._keeps_bits_alone()
-        self._alone_is_other = _ALONE_IS_OTHER[shape]
 
     def read(self, input: torch.Tensor) -> torch.Tensor:  # noqa: A002  # its name in nn.Linear
         """(…, inputs) → (…, outputs of all layers), once for those that ask with one tensor."""
@@ -63,29 +52,6 @@ class Packed:
         result, left = kept[1], kept[2] - 1
         self._kept = (input, result, left) if left else None  # the last one leaves nothing behind
         return result
-
-    def multiply(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, inputs) → (n, outputs of all layers), float32."""
-        count = rows.shape[0]
-        if count > EXACT_ROWS:
-            return self._product(in_steps(rows))[:count]
-        if count == 1 and self._alone_is_other:
-            return self._product(rows.expand(2, -1).contiguous())[:1]
-        return self._product(rows)
-
-    def _product(self, rows: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = OPERATORS._linear_pointwise(
-            rows, self._weight, self._bias, "none", [], ""
-        )
-        return result
-
-    def _keeps_bits_alone(self) -> bool:
-        """Whether a row comes out alone as it does among others; some shapes have two kernels.
-
-        One row tells: in which order its products are summed does not depend on the numbers.
-        """
-        rows = torch.arange(2.0 * self._inputs).sin().view(2, -1)
-        return torch.equal(self._product(rows[:1]), self._product(rows)[:1])
 
 
 class PackedLinear(nn.Linear):
@@ -115,19 +81,11 @@ def product_of(linears: Sequence[nn.Module]) -> Product | None:
     return together.multiply if together.readers == len(linears) else None
 
 
-def in_steps(rows: torch.Tensor) -> torch.Tensor:
-    """(n, k) → (n or a few more, k), the rest zeros, so that not every number of rows comes up."""
-    count = rows.shape[0]
-    if count <= EXACT_ROWS:
-        return rows
-    missing = -count % next(step for limit, step in STEPS if count <= limit)
-    return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
-
-
 def pack(model: nn.Module) -> int:
-    """Pack every float32 linear layer on the CPU, few at a time; how many there were.
+    """Pack every linear layer of a float32 model on the CPU, few at a time; how many there were.
 
-    A PyTorch without the operators leaves the model as it is.
+    Those that waited in 16 bits are packed as float32's. A PyTorch without the operators leaves
+    the model unpacked.
     """
     embeddings = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
     count = 0
@@ -138,6 +96,7 @@ def pack(model: nn.Module) -> int:
             layers = joined(linears)
         except (AttributeError, RuntimeError) as error:
             logger.warning("weights stay unpacked, which is slower: %s", error)
+            model.float()
             return 0
         for path, linear, layer in zip(paths, linears, layers, strict=True):
             if id(linear.weight) in embeddings:  # it serves there as well, and stays
@@ -145,7 +104,27 @@ def pack(model: nn.Module) -> int:
             model.set_submodule(path, layer)
         count += len(paths)
         del linears, linear
+        heap.give_back()
     return count
+
+
+def may_wait(module: nn.Module, leaf: str, dtype: torch.dtype) -> bool:
+    """Whether a tensor of a float32 model may stay in its file's 16 bits until `pack` comes."""
+    return type(module) is nn.Linear and leaf == "weight" and dtype in SMALL
+
+
+def memory_bytes(outline: nn.Module, stored: Mapping[str, torch.dtype]) -> int:
+    """What a float32 model's weights take, waiting and packed. stored: the files' dtypes by name.
+
+    A weight that is the embedding as well is counted once.
+    """
+    waiting = (
+        part.weight.numel()
+        for path, part in outline.named_modules()
+        if isinstance(part, nn.Linear)
+        and may_wait(part, "weight", stored.get(f"{path}.weight", torch.float32))
+    )
+    return 4 * sum(part.numel() for part in outline.parameters()) - 2 * sum(waiting)
 
 
 def joined(linears: Sequence[nn.Linear]) -> list[PackedLinear]:
@@ -162,6 +141,8 @@ def _together(model: nn.Module) -> Iterator[list[str]]:
 
     In the model's order: what one leaves free is then where the next, as large, finds room.
     """
+    if getattr(model, "dtype", torch.float32) != torch.float32:
+        return
     biased = {path: part.bias is not None for path, part in model.named_modules() if _fits(part)}
     for parent in list(dict.fromkeys(path.rpartition(".")[0] for path in biased)):
         alone = [path for path in biased if path.rpartition(".")[0] == parent]
@@ -173,16 +154,21 @@ def _together(model: nn.Module) -> Iterator[list[str]]:
         yield from ([path] for path in alone)
 
 
+def _product(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
+    """In as few bytes as hold the weight. Raises what a PyTorch without the operators raises."""
+    exponent = halves.exponent_of(weight) if halves.available() else None
+    return Floats(weight, bias) if exponent is None else Halves(weight, bias, exponent)
+
+
 def _stacked(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    """One below the other; one alone is not copied."""
-    return (
-        tensors[0].detach() if len(tensors) == 1 else torch.cat([one.detach() for one in tensors])
-    )
+    """One below the other in float32; one alone is not copied."""
+    whole = [one.detach().float() for one in tensors]
+    return whole[0] if len(whole) == 1 else torch.cat(whole)
 
 
 def _fits(part: nn.Module) -> bool:
     return (
         type(part) is nn.Linear
         and part.weight.device.type == "cpu"
-        and part.weight.dtype == torch.float32
+        and part.weight.dtype in (torch.float32, *SMALL)
     )

@@ -17,8 +17,8 @@ from transformers.generation.continuous_batching.model_runner import ModelRunner
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from modelhost.attention import FULL, lengths
+from modelhost.floats import EXACT_ROWS
 from modelhost.lean import LeanDecoder, NotLean
-from modelhost.packing import EXACT_ROWS
 
 logger = logging.getLogger(__name__)
 

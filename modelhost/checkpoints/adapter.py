@@ -73,10 +73,12 @@ class Adapter:
                 )
 
     def apply(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """The published tensor with its change added, in float32 while it is computed."""
+        """The published tensor with its change added, in float32; an outline is one of that."""
         pair = self._pairs.get(name.removesuffix(".weight"))
         if pair is None or not name.endswith(".weight"):
             return tensor
+        if tensor.is_meta:
+            return tensor.float()
         return tensor.float() + pair.scale * (pair.b.float() @ pair.a.float())
 
 

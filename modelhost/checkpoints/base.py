@@ -45,11 +45,15 @@ class Description:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where weights go, and as what."""
+    """Where weights go, and as what.
+
+    halves: linear layers may stay in the 16 bits of their file; `packing.pack` will take them.
+    """
 
     device: torch.device
     dtype: torch.dtype
     quantize: Quantization | None = None
+    halves: bool = False
 
     @property
     def dtype_name(self) -> str:

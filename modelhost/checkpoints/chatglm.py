@@ -15,6 +15,7 @@ from torch import nn
 from transformers import GlmConfig, GlmForCausalLM
 from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
 
+from modelhost import packing
 from modelhost.chatglm import TOKENIZER_FILE, ChatGLMFormat
 from modelhost.checkpoints import quantization
 from modelhost.checkpoints.adapter import Adapter
@@ -54,8 +55,9 @@ class ChatGLMCheckpoint:
         """From config, tokenizer and the headers of the weights; what could not load is refused."""
         self.chat_format()
         outline, config = self._outline()
-        for _ in self._fitting(outline, config, headers_only=True):
-            pass
+        stored = {
+            name: tensor.dtype for name, tensor in self._fitting(outline, config, headers_only=True)
+        }
         parameters = sum(parameter.numel() for parameter in outline.parameters())
         return Description(
             name=self.name,
@@ -66,7 +68,11 @@ class ChatGLMCheckpoint:
             dtype=where.dtype_name,
             device=str(where.device),
             context_length=int(config.max_position_embeddings),
-            memory_bytes=quantization.memory_bytes(outline, where.dtype, where.quantize),
+            memory_bytes=(
+                packing.memory_bytes(outline, stored)
+                if where.halves
+                else quantization.memory_bytes(outline, where.dtype, where.quantize)
+            ),
             files=[str(file) for file in self._files()],
             adapter=self.adapter.label if self.adapter else "",
         )
@@ -107,8 +113,7 @@ class ChatGLMCheckpoint:
             for name, tensor in tensors_of(file, outline=headers_only):
                 if name == DROPPED:
                     continue
-                adapter = None if headers_only else self.adapter
-                whole = adapter.apply(name, tensor) if adapter else tensor
+                whole = self.adapter.apply(name, tensor) if self.adapter else tensor
                 for target, part in convert(name, whole, config):
                     check_place(file, target, part.shape, waiting.pop(target, None))
                     yield target, part
@@ -154,8 +159,9 @@ def check_place(file: Path, name: str, shape: torch.Size, expected: torch.Size |
 
 def place(model: nn.Module, name: str, tensor: torch.Tensor, where: Placement) -> None:
     """Put one tensor where the outline waits for it."""
-    module, _, leaf = name.rpartition(".")
-    weight = tensor.to(
-        device=where.device, dtype=where.dtype, copy=True
-    )  # never a view of the mapped file
-    setattr(model.get_submodule(module), leaf, nn.Parameter(weight, requires_grad=False))
+    path, _, leaf = name.rpartition(".")
+    module = model.get_submodule(path)
+    waits = where.halves and packing.may_wait(module, leaf, tensor.dtype)
+    dtype = tensor.dtype if waits else where.dtype
+    weight = tensor.to(device=where.device, dtype=dtype, copy=True)  # no view of the mapped file
+    setattr(module, leaf, nn.Parameter(weight, requires_grad=False))

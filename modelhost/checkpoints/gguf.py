@@ -48,7 +48,7 @@ class DemoCheckpoint:
 
     @property
     def _converted(self) -> Path:
-        return self._cache / f"{NAME}-{self.revision}-transformers{transformers.__version__}"
+        return self._cache / f"{NAME}-{self.revision}-fp16-transformers{transformers.__version__}"
 
     def describe(self, where: Placement) -> Description:
         """From the converted copy where there is one, else from what is known of the file."""
@@ -110,7 +110,7 @@ class DemoCheckpoint:
             progress.begin("Converting the demo model, once", total=TENSORS, unit="tensor")
             with dequantizing(progress), reporting(Progress()):
                 model: Any = AutoModelForCausalLM.from_pretrained(
-                    self._gguf.parent, gguf_file=self._gguf.name, dtype=torch.float32
+                    self._gguf.parent, gguf_file=self._gguf.name, dtype=torch.float16
                 )
             tokenizer = AutoTokenizer.from_pretrained(self._gguf.parent, gguf_file=self._gguf.name)
             # The weights are plain floats now; transformers refuses to save a "quantized" model.

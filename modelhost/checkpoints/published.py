@@ -21,6 +21,7 @@ from modelhost.errors import LoadFailed
 ROPE_THETA = 10_000.0
 PARTIAL_ROTARY = 0.5
 LAYOUTS = ("model.safetensors", "pytorch_model.bin")  # safetensors first
+HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}  # as safetensors calls them
 DROPPED = "transformer.rotary_pos_emb.inv_freq"  # a constant that the network makes itself
 
 RENAMED = {
@@ -108,7 +109,7 @@ def _indexed(folder: Path, index: Path) -> list[Path]:
 
 
 def tensors_of(file: Path, *, outline: bool = False) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and tensors of one shard, memory-mapped; as an outline only their shapes are read.
+    """Names and tensors of one shard, memory-mapped; as an outline without their numbers.
 
     Raises LoadFailed.
     """
@@ -129,7 +130,9 @@ def tensors_of(file: Path, *, outline: bool = False) -> Iterator[tuple[str, torc
 
 
 def _outlined(shard: Any, name: str) -> torch.Tensor:
-    return torch.empty(shard.get_slice(name).get_shape(), device="meta")
+    header = shard.get_slice(name)
+    dtype = HALVES.get(header.get_dtype(), torch.float32)
+    return torch.empty(header.get_shape(), dtype=dtype, device="meta")
 
 
 def _only_tensors(state: Any) -> Iterator[tuple[str, torch.Tensor]]:

