@@ -1,7 +1,7 @@
-"""Loading a ChatGLM takes its weights and one shard, or one layer where that is more.
+"""Loading a ChatGLM takes its weights and one shard, or two layers where that is more.
 
 A layer is there three times while it is packed for a CPU (fp32 only): waiting, as float32 and
-packed. In a release a shard holds several layers in fp16, here it holds one.
+packed; two layers are packed at a time. In a release a shard holds several layers in fp16, here it holds one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bench.checkpoint import Shape, write_checkpoint
+from modelhost.packing import AT_A_TIME
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = Shape(
@@ -23,7 +24,7 @@ MARGIN = 32_000_000  # for the engine, its cache and a first forward pass
 
 
 LARGEST_LAYER = 2 * SHAPE.inner * SHAPE.hidden  # numbers in it
-PACKED = 6 * LARGEST_LAYER  # once in fp32, once in its packed 16 bits
+PACKED = AT_A_TIME * 6 * LARGEST_LAYER  # once in fp32, once in its packed 16 bits
 
 
 @pytest.mark.parametrize(
