@@ -1,7 +1,8 @@
 """Loading a ChatGLM takes its weights and one shard, or two layers where that is more.
 
 A layer is there three times while it is packed for a CPU (fp32 only): waiting, as float32 and
-packed; two layers are packed at a time. In a release a shard holds several layers in fp16, here it holds one.
+packed; two layers are packed at a time. In a release a shard holds several layers in fp16, here
+it holds one.
 """
 
 from __future__ import annotations
