@@ -94,16 +94,22 @@ def test_zeros_are_held():
     assert exponent_of(torch.zeros(4, 4)) == 0
 
 
+@pytest.fixture
+def asked_anew():
+    """What was found out about this processor is forgotten, before and after."""
+    fitting_rows.cache_clear()
+    yield
+    fitting_rows.cache_clear()
+
+
+@pytest.mark.usefixtures("asked_anew")
 def test_without_the_operators_there_are_none_and_nothing_fails(monkeypatch):
     monkeypatch.setattr(halves, "OPERATORS", object())
-    fitting_rows.cache_clear()
-    try:
-        assert not halves.available()
-    finally:
-        monkeypatch.undo()
-        fitting_rows.cache_clear()
+
+    assert not halves.available()
 
 
+@pytest.mark.usefixtures("asked_anew")
 def test_a_processor_that_sums_in_16_bits_is_not_used(monkeypatch):
     class Coarse:
         linear_prepack_fp16 = staticmethod(torch.ops.quantized.linear_prepack_fp16)
@@ -113,9 +119,5 @@ def test_a_processor_that_sums_in_16_bits_is_not_used(monkeypatch):
             return torch.ops.quantized.linear_dynamic_fp16(rows, packed).half().float()
 
     monkeypatch.setattr(halves, "OPERATORS", Coarse)
-    fitting_rows.cache_clear()
-    try:
-        assert not halves.available()
-    finally:
-        monkeypatch.undo()
-        fitting_rows.cache_clear()
+
+    assert not halves.available()
