@@ -125,6 +125,22 @@ def _many_tokens(
     return result.transpose(1, 2)
 
 
+def of_one(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    mask: torch.Tensor | None,
+    scaling: float,
+) -> torch.Tensor:
+    """One request's tokens to its own keys: (tokens, heads, head_dim), like the query.
+
+    key and value (keys, groups, head_dim). mask [1, 1, tokens, keys], added.
+    """
+    query, key, value = (one.transpose(0, 1).unsqueeze(0) for one in (query, key, value))
+    return _many_tokens(query, key, value, mask, scaling)[0]
+
+
 def install() -> None:
     """Make it the process's `sdpa`; models without a paged cache do not notice."""
     AttentionInterface.register(NAME, attend)

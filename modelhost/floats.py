@@ -47,6 +47,10 @@ class Floats:
             return self._product(rows.expand(2, -1).contiguous())[:1]
         return self._product(rows)
 
+    def room(self, count: int) -> int:
+        """How many rows are multiplied when so many are given."""
+        return count + missing(count)
+
     def _product(self, rows: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = OPERATORS._linear_pointwise(
             rows, self._weight, self._bias, "none", [], ""
@@ -64,8 +68,12 @@ class Floats:
 
 def in_steps(rows: torch.Tensor) -> torch.Tensor:
     """(n, k) → (n or a few more, k), the rest zeros, so that not every number of rows comes up."""
-    count = rows.shape[0]
+    more = missing(rows.shape[0])
+    return nn.functional.pad(rows, (0, 0, 0, more)) if more else rows
+
+
+def missing(count: int) -> int:
+    """Rows up to the next number that is multiplied."""
     if count <= EXACT_ROWS:
-        return rows
-    missing = -count % next(step for limit, step in STEPS if count <= limit)
-    return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
+        return 0
+    return -count % next(step for limit, step in STEPS if count <= limit)

@@ -51,6 +51,10 @@ class Halves:
             result = result.mul_(self._factor)
         return result if self._bias is None else result.add_(self._bias)
 
+    def room(self, count: int) -> int:
+        """How many rows are multiplied when so many are given."""
+        return self._fitting[count] if count <= MOST_ROWS else count
+
 
 def available() -> bool:
     """Whether this processor and this PyTorch multiply so, with sums in float32."""

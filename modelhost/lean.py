@@ -1,25 +1,42 @@
 """The forward pass of a step on a CPU with nothing around its operators.
 
 For one stream of the demo model the library's decoder calls 2,600 operators through 400 modules,
-and on some processors their Python takes as long as reading the weights. Here 1,400 follow one
-another, and each computes the same bits: query and key are turned in one piece and in place, the
-requests' lengths are read once for all layers, and a norm is six operators. What that brings is
-in docs/decisions/0020.
+and on some processors their Python takes as long as reading the weights. Here a layer is four
+products and five compiled kernels, which also read the cache where it is. What that brings is in
+docs/decisions/0020 and 0022.
 
-That the bits are equal is not assumed: see `modelhost.steps`.
+That the numbers are the library's is not assumed: see `modelhost.steps`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import GlmModel, LlamaModel, MistralModel, Qwen2Model
 
-from modelhost.attention import FULL, by_request, lengths
+from modelhost import kernels
+from modelhost.attention import FULL, lengths, of_one
 from modelhost.packing import Product, product_of
+from modelhost.team import Kernel
+
+ADD_AND_NORM = Kernel(kernels.add_and_norm)
+TURN_AND_STORE = Kernel(kernels.turn_and_store)
+ATTEND = Kernel(kernels.attend)
+GATE = Kernel(kernels.gate)
+
+# Whether the two numbers that a position turns together are neighbours in a head, as ChatGLM has
+# them, or half of what turns apart. Exactly these models: what derives from them may compute
+# something else.
+NEIGHBOURS: dict[type[nn.Module], bool] = {
+    GlmModel: True,
+    LlamaModel: False,
+    MistralModel: False,
+    Qwen2Model: False,
+}
 
 
 class NotLean(Exception):
@@ -27,61 +44,20 @@ class NotLean(Exception):
 
 
 class Norm:
-    """Root mean square norm (Zhang and Sennrich, 2019), rounded as the library rounds."""
+    """The root mean square norm in front of a product."""
 
     def __init__(self, plain: Any) -> None:
         self._weight = plain.weight.detach()
-        # As tensors: a plain number becomes one at each call, which takes longer than to divide.
-        self._size = torch.tensor(float(self._weight.numel()))
-        self._epsilon = torch.tensor(plain.variance_epsilon)
+        self._epsilon = float(plain.variance_epsilon)
 
-    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
-        """(n, size) → (n, size)."""
-        squares = rows.square().sum(-1, keepdim=True)
-        scale = torch.addcdiv(self._epsilon, squares, self._size).rsqrt_()
-        return torch.mul(rows, scale).mul_(self._weight)
-
-
-class HalfTurns:
-    """Positions as turns (Su et al., "RoFormer", 2021) of pairs that are half a head apart."""
-
-    @staticmethod
-    def prepare(cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The library's (tokens, size) each → the same, for `exchange`d numbers."""
-        low, high = sin.chunk(2, dim=-1)
-        return cos, torch.cat((-low, high), dim=-1)
-
-    @staticmethod
-    def exchange(part: torch.Tensor) -> torch.Tensor:
-        """Each number's partner in its place."""
-        return part.roll(part.shape[-1] // 2, -1)
-
-
-class PairTurns:
-    """The same of pairs that are neighbours, as ChatGLM turns them."""
-
-    @staticmethod
-    def prepare(cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """See HalfTurns."""
-        pairs = cos.shape[-1] // 2
-        cos, sin = (one[:, :pairs].repeat_interleave(2, dim=-1) for one in (cos, sin))
-        sin[:, ::2].neg_()
-        return cos, sin
-
-    @staticmethod
-    def exchange(part: torch.Tensor) -> torch.Tensor:
-        """See HalfTurns."""
-        return part.reshape(*part.shape[:-1], -1, 2).flip(-1).view(part.shape)
-
-
-Turns = type[HalfTurns] | type[PairTurns]
-# Exactly these: what derives from them may compute something else.
-KINDS: dict[type[nn.Module], Turns] = {
-    GlmModel: PairTurns,
-    LlamaModel: HalfTurns,
-    MistralModel: HalfTurns,
-    Qwen2Model: HalfTurns,
-}
+    def __call__(self, rows: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
+        """(n, size) → (n, size). What is to be added first, stays added to the rows."""
+        result = torch.empty_like(rows)
+        ADD_AND_NORM(
+            *(*rows.shape, self._epsilon, self._weight, rows, added, result),
+            work=2 * rows.numel(),
+        )
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +88,26 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One request in a batch: which rows are its tokens', and which places its keys'."""
+
+    row: int
+    tokens: int
+    first: int  # in the list of places that are read
+    keys: int
+
+
+@dataclass(frozen=True, slots=True)
 class Places:
     """Of one batch, for all of its layers: where keys are, and how far positions turn."""
 
-    cache: Any
-    write: list[torch.Tensor]
-    read: list[torch.Tensor]
-    counts: list[int]
-    known: list[int]
+    views: dict[int, tuple[torch.Tensor, torch.Tensor]]  # a layer's keys and values in the cache
+    write: torch.Tensor
+    read: torch.Tensor  # empty if nothing is known but what this batch brings
+    single: torch.Tensor  # of requests with one token: its row, first and number of its keys
+    most: int  # keys of these
+    keys: int  # of all of these
+    prompts: list[Part]
     mask: torch.Tensor | None
     cos: torch.Tensor
     sin: torch.Tensor
@@ -128,13 +116,16 @@ class Places:
 class LeanDecoder:
     """Stands in for a causal language model where a batch with a paged cache is computed."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, cache: Any) -> None:
         """Raises NotLean."""
         decoder, config = model.model, model.config
-        kind = KINDS.get(type(decoder))
-        if kind is None or config.hidden_act != "silu":
+        if type(decoder) not in NEIGHBOURS or config.hidden_act != "silu":
             raise NotLean(f"{type(model).__name__} is another kind of model")
-        self._turns: Turns = kind
+        [self._allocator] = cache.cache_allocators.values()
+        if self._allocator.layer_type != FULL:
+            raise NotLean("its layers have a window")
+        self._views = self._allocator._kv_token_views
+        self._neighbours = NEIGHBOURS[type(decoder)]
         self._embed, self._rotary = decoder.embed_tokens, decoder.rotary_emb
         self._layers = [Layer.of(one) for one in decoder.layers]
         self._norm, self._head = Norm(decoder.norm), _product(model.lm_head)
@@ -146,46 +137,98 @@ class LeanDecoder:
         """(1, rows that are asked for, vocabulary). The batch is what the manager gives a model."""
         hidden = self._embed(batch["input_ids"][0])
         places = self._places(batch, hidden)
+        hidden = _with_room(hidden, self._layers[0].query_key_value)
+        added = None
         for at, layer in enumerate(self._layers):
-            seen = self._attend(at, layer.query_key_value(layer.attention_norm(hidden)), places)
-            hidden = layer.attention_output(seen).add_(hidden)
-            gate, up = layer.gate_and_up(layer.feed_forward_norm(hidden)).chunk(2, dim=-1)
-            hidden = layer.down(nn.functional.silu(gate).mul_(up)).add_(hidden)
-        return self._head(self._norm(hidden[batch["logits_indices"]])).unsqueeze(0)
+            every = layer.query_key_value(layer.attention_norm(hidden, added))
+            added = layer.attention_output(self._attend(at, every, places))
+            both = layer.gate_and_up(layer.feed_forward_norm(hidden, added))
+            added = layer.down(_gated(both))
+        rows = hidden[batch["logits_indices"]]
+        if added is not None:
+            rows += added[batch["logits_indices"]]
+        return self._head(self._norm(rows)).unsqueeze(0)
 
     def _places(self, batch: dict[str, Any], hidden: torch.Tensor) -> Places:
         cos, sin = self._rotary(hidden, position_ids=batch["position_ids"])
-        cos, sin = self._turns.prepare(cos[0], sin[0])
+        pairs = cos.shape[-1] // 2
+        parts = _parts(lengths(batch["cu_seq_lens_q"]), lengths(batch["cu_seq_lens_k"][FULL]))
+        single = [(one.row, one.first, one.keys) for one in parts if one.tokens == 1]
         return Places(
-            cache=batch["cache"],
-            write=batch["write_index"],
-            read=batch["read_index"],
-            counts=lengths(batch["cu_seq_lens_q"]),
-            known=lengths(batch["cu_seq_lens_k"][FULL]),
+            views=self._views,
+            write=batch["write_index"][self._allocator.index],
+            read=batch["read_index"][self._allocator.index],
+            single=torch.tensor(single, dtype=torch.int64),
+            most=max((keys for *_, keys in single), default=0),
+            keys=sum(keys for *_, keys in single),
+            prompts=[one for one in parts if one.tokens > 1],
             mask=batch["attention_mask"],
-            cos=cos.unsqueeze(1),
-            sin=sin.unsqueeze(1),
+            cos=cos[0, :, :pairs].contiguous(),
+            sin=sin[0, :, :pairs].contiguous(),
         )
 
     def _attend(self, at: int, every: torch.Tensor, places: Places) -> torch.Tensor:
         """Of layer `at`: (n, all heads' dimensions) → (n, the queries' dimensions)."""
-        heads = every.view(-1, self._heads + 2 * self._groups, self._head_dim)
-        self._turn(heads, places)
-        sizes = [self._heads, self._groups, self._groups]
-        query, key, value = torch.split(heads, sizes, dim=1)
-        allocator = places.cache.layer_to_allocator[at]
-        where = places.read[allocator.index], places.write[allocator.index]
-        key, value = allocator.update(key, value, at, *where)
-        query, key, value = (one.transpose(0, 1).unsqueeze(0) for one in (query, key, value))
-        counts, known = places.counts, places.known
-        seen = by_request(query, key, value, counts, known, mask=places.mask, scaling=self._scaling)
-        return seen.reshape(every.shape[0], -1)
+        heads, groups, dim = self._heads, self._groups, self._head_dim
+        keys, values = places.views[at]
+        count, pairs = places.cos.shape
+        apart, step = (1, 2) if self._neighbours else (pairs, 1)
+        TURN_AND_STORE(
+            *(count, heads, groups, dim, pairs, apart, step),
+            *(every, places.cos, places.sin, places.write, keys, values),
+            work=count * every.shape[1],
+        )
+        room = every.shape[0]
+        seen = (torch.zeros if room > count else torch.empty)(room, heads, dim)
+        if places.most:
+            read = places.read if places.read.numel() else places.write
+            ATTEND(
+                *(len(places.single), heads, groups, dim, places.most, self._scaling),
+                *(places.single, every, read, keys, values, seen),
+                work=2 * places.keys * heads * dim,
+            )
+        if places.prompts:
+            self._attend_in_prompts(every.view(room, -1, dim), keys, values, places, seen)
+        return seen.view(room, -1)
 
-    def _turn(self, heads: torch.Tensor, places: Places) -> None:
-        """Query and key in place: (n, heads, head_dim), of which the first dimensions turn."""
-        cos, sin = places.cos, places.sin
-        part = heads[:, : self._heads + self._groups, : cos.shape[-1]]
-        torch.add(part * cos, self._turns.exchange(part).mul_(sin), out=part)
+    def _attend_in_prompts(
+        self,
+        every: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        places: Places,
+        seen: torch.Tensor,
+    ) -> None:
+        query, key, value = torch.split(every, [self._heads, self._groups, self._groups], dim=1)
+        for one in places.prompts:
+            own = slice(one.row, one.row + one.tokens)
+            mask = None
+            if one.keys == one.tokens:
+                known = key[own], value[own]
+            else:
+                where = slice(one.first, one.first + one.keys)
+                known = keys[places.read[where]], values[places.read[where]]
+                mask = None if places.mask is None else places.mask[..., own, where]
+            seen[own] = of_one(query[own], *known, mask=mask, scaling=self._scaling)
+
+
+def _parts(counts: list[int], known: list[int]) -> list[Part]:
+    rows, firsts = accumulate(counts, initial=0), accumulate(known, initial=0)
+    return [Part(*one) for one in zip(rows, counts, firsts, known, strict=False)]
+
+
+def _gated(both: torch.Tensor) -> torch.Tensor:
+    """(n, 2 · size) → (n, size)."""
+    count, size = both.shape[0], both.shape[1] // 2
+    result = torch.empty(count, size)
+    GATE(count, size, both, result, work=both.numel())
+    return result
+
+
+def _with_room(rows: torch.Tensor, product: Product) -> torch.Tensor:
+    """With as many rows of zeros as its products would add each for itself."""
+    missing = product.room(rows.shape[0]) - rows.shape[0]
+    return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
 
 
 def _product(*linears: nn.Module) -> Product:

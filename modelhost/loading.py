@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 
 import torch
 
@@ -21,6 +24,8 @@ def load(spec: ModelSpec, progress: Progress) -> Engine:
     """Load the model, start its engine and see one token come out. Raises LoadFailed."""
     try:
         where = pick_placement(spec)
+        if (where.device.type, where.dtype, where.quantize) == ("cpu", torch.float32, None):
+            threading.Thread(target=_compile, name="modelhost-kernels", daemon=True).start()
         progress.begin("Looking for the model")
         checkpoint = checkpoints.locate(spec, progress)
         loaded = checkpoint.load(where, progress)
@@ -36,6 +41,12 @@ def load(spec: ModelSpec, progress: Progress) -> Engine:
         ) from error
     finally:
         progress.end()
+
+
+def _compile() -> None:
+    """Have the kernels ready when the weights are. Whoever cannot be without them asks again."""
+    with suppress(ImportError):
+        import_module("modelhost.lean")
 
 
 def start(

@@ -8,9 +8,9 @@ packed is in `modelhost.halves` and `modelhost.floats`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -21,7 +21,16 @@ from modelhost.halves import Halves
 
 logger = logging.getLogger(__name__)
 
-Product = Callable[[torch.Tensor], torch.Tensor]  # (n, inputs) → (n, outputs), float32
+
+class Product(Protocol):
+    """Rows times weights, in float32."""
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        """(n, inputs) → (n, outputs)."""
+
+    def room(self, count: int) -> int:
+        """How many rows are multiplied when so many are given; the others are zeros."""
+
 
 AT_A_TIME = 2  # FBGEMM packs with one thread, 10 ns a weight: a minute for ChatGLM3-6B
 SMALL = (torch.float16, torch.bfloat16)

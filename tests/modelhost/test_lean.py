@@ -1,7 +1,8 @@
-"""A step computed lean: the library's bits, or the library."""
+"""A step computed lean: the library's numbers, or the library."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -87,7 +88,7 @@ def ask(ids_of):
 
 
 @pytest.mark.parametrize("make", LEAN.values(), ids=LEAN)
-def test_every_trait_of_a_batch_has_the_librarys_bits(make, start, ask, ids_of):
+def test_every_trait_of_a_batch_has_the_librarys_numbers(make, start, ask, ids_of):
     model = packed(make)
     expected = [alone(model, prompt(length), COUNT) for length in LENGTHS]
     engine = start(model)
@@ -204,3 +205,16 @@ def test_a_pass_that_raises_is_survived_like_the_librarys(start, ask):
 
     assert engine.restarts == 1
     assert runner(engine).lean
+
+
+def test_where_kernels_cannot_be_compiled_the_library_computes(monkeypatch, start, ask, caplog):
+    monkeypatch.delattr("modelhost.lean", raising=False)
+    monkeypatch.setitem(sys.modules, "modelhost.lean", None)  # an ImportError for who asks
+    model = packed(LEAN["Llama"])
+    expected = [alone(model, prompt(length), COUNT) for length in LENGTHS]
+
+    engine = start(model)
+
+    assert ask(engine) == expected
+    assert not runner(engine).lean
+    assert "slower" in caplog.text
