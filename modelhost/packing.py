@@ -8,14 +8,14 @@ packed is in `modelhost.halves` and `modelhost.floats`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from modelhost import halves, heap
+from modelhost import halves, heap, waiting
 from modelhost.floats import Floats
 from modelhost.halves import Halves
 
@@ -33,7 +33,6 @@ class Product(Protocol):
 
 
 AT_A_TIME = 2  # FBGEMM packs with one thread, 10 ns a weight: a minute for ChatGLM3-6B
-SMALL = (torch.float16, torch.bfloat16)
 
 # Layers that a module calls one after the other with one input, as transformers names them.
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -49,7 +48,9 @@ class Packed:
         weight = _stacked([one.weight for one in linears])
         biases = [one.bias for one in linears if one.bias is not None]
         self._outputs, self._inputs = weight.shape
-        self.multiply: Product = _product(weight, _stacked(biases) if biases else None)
+        exact = all(one.weight.dtype == torch.float16 for one in linears)
+        bias = _stacked(biases) if biases else None
+        self.multiply: Product = _product(weight, bias, in_halves=exact)
         self.readers = len(linears)
         self._kept: tuple[torch.Tensor, torch.Tensor, int] | None = None
 
@@ -98,7 +99,7 @@ def pack(model: nn.Module) -> int:
     Those that waited in 16 bits are packed as float32's. A PyTorch without the operators leaves
     the model unpacked.
     """
-    embeddings = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
+    embeddings = waiting.embeddings(model)
 
     def pack_some(paths: list[str]) -> int:
         linears: list[Any] = [model.get_submodule(path) for path in paths]
@@ -110,8 +111,13 @@ def pack(model: nn.Module) -> int:
         heap.give_back()
         return len(paths)
 
-    # Names and no modules: what holds the plain layers would keep all of them until the end.
-    groups = list(_together(model))
+    def size(paths: list[str]) -> int:
+        linears: list[Any] = [model.get_submodule(path) for path in paths]
+        return sum(one.weight.numel() for one in linears)
+
+    # Names and no modules: what holds the plain layers would keep all of them until the end. The
+    # largest first, or it would be packed at the end, alone: for a vocabulary that takes seconds.
+    groups = sorted(_together(model), key=size, reverse=True)
     try:
         with ThreadPoolExecutor(AT_A_TIME) as threads:
             return sum(threads.map(pack_some, groups))
@@ -119,25 +125,6 @@ def pack(model: nn.Module) -> int:
         logger.warning("weights stay unpacked, which is slower: %s", error)
         model.float()
         return 0
-
-
-def may_wait(module: nn.Module, leaf: str, dtype: torch.dtype) -> bool:
-    """Whether a tensor of a float32 model may stay in its file's 16 bits until `pack` comes."""
-    return type(module) is nn.Linear and leaf == "weight" and dtype in SMALL
-
-
-def memory_bytes(outline: nn.Module, stored: Mapping[str, torch.dtype]) -> int:
-    """What a float32 model's weights take, waiting and packed. stored: the files' dtypes by name.
-
-    A weight that is the embedding as well is counted once.
-    """
-    waiting = (
-        part.weight.numel()
-        for path, part in outline.named_modules()
-        if isinstance(part, nn.Linear)
-        and may_wait(part, "weight", stored.get(f"{path}.weight", torch.float32))
-    )
-    return 4 * sum(part.numel() for part in outline.parameters()) - 2 * sum(waiting)
 
 
 def joined(linears: Sequence[nn.Linear]) -> list[PackedLinear]:
@@ -150,10 +137,7 @@ def joined(linears: Sequence[nn.Linear]) -> list[PackedLinear]:
 
 
 def _together(model: nn.Module) -> Iterator[list[str]]:
-    """The paths of the layers to pack, those with the same input in one list.
-
-    In the model's order: what one leaves free is then where the next, as large, finds room.
-    """
+    """The paths of the layers to pack, those with the same input in one list."""
     if getattr(model, "dtype", torch.float32) != torch.float32:
         return
     biased = {path: part.bias is not None for path, part in model.named_modules() if _fits(part)}
@@ -167,9 +151,14 @@ def _together(model: nn.Module) -> Iterator[list[str]]:
         yield from ([path] for path in alone)
 
 
-def _product(weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
-    """In as few bytes as hold the weight. Raises what a PyTorch without the operators raises."""
-    exponent = halves.exponent_of(weight) if halves.available() else None
+def _product(weight: torch.Tensor, bias: torch.Tensor | None, *, in_halves: bool) -> Product:
+    """In as few bytes as hold the weight. Raises what a PyTorch without the operators raises.
+
+    in_halves: the weight was float16, which need not be found out.
+    """
+    exponent: int | None = None
+    if halves.available():
+        exponent = 0 if in_halves else halves.exponent_of(weight)
     return Floats(weight, bias) if exponent is None else Halves(weight, bias, exponent)
 
 
@@ -183,5 +172,5 @@ def _fits(part: nn.Module) -> bool:
     return (
         type(part) is nn.Linear
         and part.weight.device.type == "cpu"
-        and part.weight.dtype in (torch.float32, *SMALL)
+        and part.weight.dtype in (torch.float32, *waiting.SMALL)
     )

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import GlmConfig, GlmForCausalLM
 from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
 
-from modelhost import packing
+from modelhost import waiting
 from modelhost.chatglm import TOKENIZER_FILE, ChatGLMFormat
 from modelhost.checkpoints import quantization
 from modelhost.checkpoints.adapter import Adapter
@@ -69,7 +69,7 @@ class ChatGLMCheckpoint:
             device=str(where.device),
             context_length=int(config.max_position_embeddings),
             memory_bytes=(
-                packing.memory_bytes(outline, stored)
+                waiting.memory_bytes(outline, stored)
                 if where.halves
                 else quantization.memory_bytes(outline, where.dtype, where.quantize)
             ),
@@ -108,19 +108,19 @@ class ChatGLMCheckpoint:
         self, model: nn.Module, config: GlmConfig, *, headers_only: bool = False
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """Every weight under its native name, each in its place once. Raises LoadFailed."""
-        waiting = {name: outline.shape for name, outline in model.named_parameters()}
+        missing = {name: outline.shape for name, outline in model.named_parameters()}
         for file in shards(self.folder):
             for name, tensor in tensors_of(file, outline=headers_only):
                 if name == DROPPED:
                     continue
                 whole = self.adapter.apply(name, tensor) if self.adapter else tensor
                 for target, part in convert(name, whole, config):
-                    check_place(file, target, part.shape, waiting.pop(target, None))
+                    check_place(file, target, part.shape, missing.pop(target, None))
                     yield target, part
-        if waiting:
+        if missing:
             raise LoadFailed(
-                f"{self.folder} has no tensor for {next(iter(waiting))}"
-                + (f" and {len(waiting) - 1} more" if len(waiting) > 1 else "")
+                f"{self.folder} has no tensor for {next(iter(missing))}"
+                + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
                 + ". A shard is missing from its index; download the folder again."
             )
 
@@ -161,7 +161,7 @@ def place(model: nn.Module, name: str, tensor: torch.Tensor, where: Placement) -
     """Put one tensor where the outline waits for it."""
     path, _, leaf = name.rpartition(".")
     module = model.get_submodule(path)
-    waits = where.halves and packing.may_wait(module, leaf, tensor.dtype)
+    waits = where.halves and waiting.may_wait(module, leaf, tensor.dtype)
     dtype = tensor.dtype if waits else where.dtype
     weight = tensor.to(device=where.device, dtype=dtype, copy=True)  # no view of the mapped file
     setattr(module, leaf, nn.Parameter(weight, requires_grad=False))

@@ -14,9 +14,11 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
+from modelhost import waiting
 from modelhost.checkpoints import quantization
 from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.base import Description, Loaded, Placement, context_length, fingerprint
+from modelhost.checkpoints.published import HALVES
 from modelhost.checkpoints.quantization import Quantizer
 from modelhost.errors import LoadFailed, first_line
 from modelhost.progress import Progress
@@ -66,10 +68,14 @@ class HubCheckpoint:
         return load_folder(self.folder, where, progress)
 
     def _memory(self, config: Any, parameters: int, where: Placement) -> int:
-        if where.quantize is None:
+        if where.quantize is None and not where.halves:
             return parameters * where.dtype.itemsize
         with torch.device("meta"):
             outline = AutoModelForCausalLM.from_config(config)
+        if where.halves:
+            small = stored_small(self.folder)
+            names = [f"{path}.weight" for path, _ in outline.named_modules()]
+            return waiting.memory_bytes(outline, dict.fromkeys(names, small or where.dtype))
         return quantization.memory_bytes(outline, where.dtype, where.quantize)
 
 
@@ -77,19 +83,11 @@ def load_folder(folder: Path, where: Placement, progress: Progress) -> Loaded:
     """Model and chat format of a folder that was checked before. Raises LoadFailed."""
     chat_format = load_format(folder)
     progress.begin("Loading weights", unit="tensor")
-    loader: Any = AutoModelForCausalLM
+    small = stored_small(folder) if where.halves else None
     try:
-        with reporting(progress):
-            model, report = loader.from_pretrained(
-                folder,
-                dtype=where.dtype,
-                trust_remote_code=False,
-                use_safetensors=True,
-                attn_implementation="sdpa",
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # reported, and refused below in clearer words
-            )
-        check_complete(folder, report)
+        model = _read(folder, small or where.dtype, progress)
+        if small and not waiting.widen(model):
+            model = _read(folder, where.dtype, progress)
         if where.quantize:
             Quantizer(where.quantize, where.device).whole(model)
         return Loaded(model.to(where.device).eval(), chat_format)
@@ -97,6 +95,32 @@ def load_folder(folder: Path, where: Placement, progress: Progress) -> Loaded:
         raise
     except Exception as error:  # files from anywhere meet a large library
         raise LoadFailed(f"The model in {folder} cannot be loaded: {first_line(error)}.") from error
+
+
+def _read(folder: Path, dtype: torch.dtype, progress: Progress) -> Any:
+    loader: Any = AutoModelForCausalLM
+    with reporting(progress):
+        model, report = loader.from_pretrained(
+            folder,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="sdpa",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # reported, and refused below in clearer words
+        )
+    check_complete(folder, report)
+    return model
+
+
+def stored_small(folder: Path) -> torch.dtype | None:
+    """The 16-bit dtype that all weights of a folder are stored in, if there is one."""
+    found: set[torch.dtype | None] = set()
+    for file in weight_files(folder):
+        with safe_open(file, framework="pt") as tensors:
+            names = tensors.keys()
+            found |= {HALVES.get(tensors.get_slice(name).get_dtype()) for name in names}
+    return found.pop() if len(found) == 1 else None
 
 
 def check_complete(folder: Path, report: dict[str, Any]) -> None:

@@ -13,12 +13,9 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 
-from modelhost import halves, packing
 from modelhost.chatglm import CONTROL_TOKENS, ChatGLMFormat
 from modelhost.checkpoints import Placement, locate
-from modelhost.checkpoints.adapter import Adapter
 from modelhost.errors import BadTurns, LoadFailed
 from modelhost.loading import describe, load
 from modelhost.progress import Progress
@@ -232,149 +229,10 @@ def test_inspect_tells_it_all_before_anything_heavy():
     assert any(file.endswith("tokenizer.model") for file in known.files)
 
 
-needs_halves = pytest.mark.skipif(
-    not halves.available(), reason="this processor or PyTorch has no FBGEMM"
-)
-
-
-@needs_halves
-def test_in_float32_on_a_cpu_linear_layers_take_the_bytes_that_they_have_in_the_file():
-    known = describe(ModelSpec(model=str(TINY), device="cpu", dtype="fp32"))
-    adapted = describe(ModelSpec(model=str(TINY), adapter=LORA, device="cpu", dtype="fp32"))
-
-    inside = 2 * (128 * 32 + 32 * 64 + 176 * 32 + 32 * 88)
-    output = 65_024 * 32
-    assert known.memory_bytes == 4 * known.parameters - 2 * (inside + output)
-    changed = adapted.memory_bytes - known.memory_bytes
-    assert 0 < changed <= 2 * inside, "what an adapter changes needs 32 bits"
-
-
-@needs_halves
-@pytest.mark.parametrize("adapter", [None, LORA])
-@torch.inference_mode()
-def test_layers_that_waited_in_16_bits_say_the_same(adapter):
-    ids = torch.tensor([json.loads((SHARED / "cases.json").read_text())[1]["input_ids"]])
-    plain, waiting = loaded(adapter=adapter).model, loaded(adapter=adapter, waits=True).model
-    assert waiting.lm_head.weight.dtype == torch.float16, "else nothing waited"
-
-    packing.pack(waiting)
-
-    torch.testing.assert_close(waiting(ids).logits, plain(ids).logits, rtol=1e-4, atol=1e-4)
-    left = {one.dtype for one in waiting.parameters()}
-    assert left == {torch.float32}
-
-
-@needs_halves
-@torch.inference_mode()
-def test_layers_that_waited_and_cannot_be_packed_are_float32s(monkeypatch):
-    ids = torch.tensor([json.loads((SHARED / "cases.json").read_text())[1]["input_ids"]])
-    plain, waiting = loaded().model, loaded(waits=True).model
-    monkeypatch.setattr(packing, "joined", broken)
-
-    assert packing.pack(waiting) == 0
-
-    assert torch.equal(waiting(ids).logits, plain(ids).logits)
-
-
-def broken(linears: object) -> None:
-    raise RuntimeError("no such operator")
-
-
 def test_a_longer_rope_changes_the_angles(copy):
     change_config(copy, rope_ratio=50)
 
     assert loaded(copy).model.config.rope_parameters["rope_theta"] == 500_000
-
-
-# Adapters
-
-
-@pytest.fixture
-def lora(tmp_path):
-    folder = tmp_path / "my-lora"
-    shutil.copytree(LORA, folder, copy_function=shutil.copyfile)
-    return folder
-
-
-def change_adapter(folder: Path, **values) -> None:
-    file = folder / "adapter_config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | values))
-
-
-def other_rank(folder: Path) -> None:
-    tensors = load_file(folder / "adapter_model.safetensors")
-    save_file(
-        {k: v[:, :-1].clone() if "lora_A" in k else v for k, v in tensors.items()},
-        folder / "adapter_model.safetensors",
-    )
-
-
-def other_target(folder: Path) -> None:
-    tensors = load_file(folder / "adapter_model.safetensors")
-    save_file(
-        {k.replace("query_key_value", "q_proj"): v for k, v in tensors.items()},
-        folder / "adapter_model.safetensors",
-    )
-
-
-UNFIT = {
-    "P-tuning": (lambda f: change_adapter(f, peft_type="P_TUNING"), "P_TUNING"),
-    "prefix tuning": (lambda f: change_adapter(f, peft_type="PREFIX_TUNING"), "PREFIX_TUNING"),
-    "DoRA": (lambda f: change_adapter(f, use_dora=True), "DoRA"),
-    "biases": (lambda f: change_adapter(f, bias="all"), "bias"),
-    "other shapes": (other_rank, "trained on another model"),
-    "other targets": (other_target, "q_proj"),
-    "no config": (lambda f: (f / "adapter_config.json").unlink(), "adapter_config.json"),
-    "no weights": (lambda f: (f / "adapter_model.safetensors").unlink(), "adapter_model"),
-    "cut weights": (
-        lambda f: (f / "adapter_model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{"),
-        "damaged",
-    ),
-}
-
-
-@pytest.mark.parametrize(("break_it", "named"), UNFIT.values(), ids=UNFIT)
-def test_an_adapter_that_does_not_fit_is_refused_with_the_reason(lora, break_it, named):
-    break_it(lora)
-
-    with pytest.raises(LoadFailed, match=named):
-        loaded(adapter=lora)
-
-
-def test_the_p_tuning_checkpoint_of_the_older_release_is_recognised(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({"pre_seq_len": 128}))
-
-    with pytest.raises(LoadFailed, match="P-tuning"):
-        Adapter(tmp_path)
-
-
-def test_all_four_matrices_may_be_targets(tmp_path):
-    folder = tmp_path / "wide"
-    folder.mkdir()
-    config = json.loads((LORA / "adapter_config.json").read_text())
-    (folder / "adapter_config.json").write_text(json.dumps(config | {"use_rslora": True}))
-    base = "base_model.model.transformer.encoder.layers.1."
-    shapes = {
-        "self_attention.query_key_value": (128, 32),
-        "self_attention.dense": (32, 64),
-        "mlp.dense_h_to_4h": (176, 32),
-        "mlp.dense_4h_to_h": (32, 88),
-    }
-    tensors = {}
-    for name, (rows, columns) in shapes.items():
-        tensors[f"{base}{name}.lora_A.weight"] = torch.randn(4, columns)
-        tensors[f"{base}{name}.lora_B.weight"] = torch.randn(rows, 4)
-    save_file(tensors, folder / "adapter_model.safetensors")
-
-    plain, adapted = loaded(), loaded(adapter=folder)
-
-    a, b = (tensors[f"{base}mlp.dense_4h_to_h.lora_{half}.weight"] for half in "AB")
-    change = adapted.model.model.layers[1].mlp.down_proj.weight - (
-        plain.model.model.layers[1].mlp.down_proj.weight
-    )
-    assert torch.allclose(change, (8 / 2) * (b @ a), atol=1e-4)
-    untouched = adapted.model.model.layers[0].self_attn.q_proj.weight
-    assert torch.equal(untouched, plain.model.model.layers[0].self_attn.q_proj.weight)
 
 
 # Tools
