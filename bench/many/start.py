@@ -31,6 +31,8 @@ def timed(launch: Launch, setup: Setup) -> tuple[float, float]:
         while get(server.target.port, launch.alive) != 200:
             wait(deadline)
         listens = time.perf_counter()
+        while get(server.target.port, launch.ready) != 200:
+            wait(deadline)
         target = with_key(server)
         while True:
             turns = [{"role": "user", "content": "Hi"}]
@@ -43,7 +45,10 @@ def timed(launch: Launch, setup: Setup) -> tuple[float, float]:
 
 
 def wait(deadline: float) -> None:
-    """A moment. Raises RuntimeError when it took too long."""
+    """A moment: who asks more often, takes from the server what it starts with.
+
+    Raises RuntimeError when it took too long.
+    """
     if time.perf_counter() > deadline:
         raise RuntimeError("a server did not answer")
-    time.sleep(0.05)
+    time.sleep(0.2)
