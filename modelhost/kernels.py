@@ -10,7 +10,8 @@ threads. The number in front of all counts the items that were taken: a thread t
 until none is left. What is computed of an item depends on nothing else, so a row is the same in
 any company.
 
-Indices are unsigned: of a signed one numba asks whether it counts from the end.
+Indices are unsigned: of a signed one numba asks whether it counts from the end. All that is
+compiled stands in this file: what was kept counts as long as the kernel's own file is unchanged.
 """
 
 from __future__ import annotations
