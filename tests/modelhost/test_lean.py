@@ -68,7 +68,7 @@ def runner(engine: Engine) -> LeanRunner:
 
 
 def make_other(lean: LeanRunner) -> None:
-    """From now on it computes something that is nearly the same: a norm is a thousandth too long."""
+    """From now on it computes what is nearly the same: a norm is a thousandth too long."""
     layers = lean._decoder._layers
     norm = layers[-1].attention_norm
     layers[-1] = replace(layers[-1], attention_norm=lambda *rows: norm(*rows) * 1.001)
