@@ -23,6 +23,7 @@ import numpy
 from llvmlite import ir
 from numba import carray, cfunc, float32, int32, int64, njit, types, uint64
 from numba.core import cgutils
+from numba.core.errors import NumbaError
 from numba.extending import intrinsic
 
 # Sums in any order, which vectors need. What is no number stays none.
@@ -77,12 +78,16 @@ def _as_float(_: Any, bits: Any) -> Any:
 
 
 def _kernel(function: Callable[[Any], None]) -> Any:
-    """Compile, or load what was compiled by an earlier process."""
-    signature = types.void(types.CPointer(int64))
+    """Compile, or load what an earlier process compiled. Raises ImportError if numba cannot."""
+    compiled = cfunc(types.void(types.CPointer(int64)), **OPTIONS)
+    kept = cfunc(types.void(types.CPointer(int64)), cache=True, **OPTIONS)
     try:
-        return cfunc(signature, cache=True, **OPTIONS)(function)
-    except RuntimeError:  # there is no folder where it could be kept
-        return cfunc(signature, **OPTIONS)(function)
+        try:
+            return kept(function)
+        except RuntimeError:  # there is no folder where it could be kept
+            return compiled(function)
+    except (NumbaError, RuntimeError) as error:
+        raise ImportError(f"numba cannot compile {function.__name__}: {error}") from error
 
 
 # Of one row.

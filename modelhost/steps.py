@@ -59,7 +59,7 @@ class LeanRunner(ModelRunner):
         if product_of([getattr(model, "lm_head", model)]) is None:
             return  # it is not packed
         try:
-            from modelhost import lean  # and numba with it: 60 MB that no other model needs
+            from modelhost import lean  # and numba with it: 110 MB that no other model needs
         except ImportError as error:
             logger.warning("the library computes all steps, which is slower: %s", error)
             return

@@ -87,6 +87,7 @@ def load_folder(folder: Path, where: Placement, progress: Progress) -> Loaded:
     try:
         model = _read(folder, small or where.dtype, progress)
         if small and not waiting.widen(model):
+            del model  # or there would be two
             model = _read(folder, where.dtype, progress)
         if where.quantize:
             Quantizer(where.quantize, where.device).whole(model)
