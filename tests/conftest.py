@@ -10,6 +10,7 @@ import httpx
 import pytest
 from django.contrib.auth import get_user_model
 from django.db import connection
+from django.test import Client
 
 from chat.models import ApiKey
 from chat.supervisor import supervisor
@@ -155,3 +156,11 @@ def other_api(client_for: Callable[[str | None], httpx.Client], other: Any) -> h
 def gate() -> threading.Event:
     """Closed: pass it to a scripted engine to hold its answer back."""
     return threading.Event()
+
+
+@pytest.fixture
+def staff(django_user_model: Any, transactional_db: None) -> Client:
+    """A browser in which an administrator is signed in."""
+    client = Client()
+    client.force_login(django_user_model.objects.create_superuser("root", password="secret"))
+    return client

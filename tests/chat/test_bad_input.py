@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from chat.models import Conversation, Prompt, Response
+from tests.chat.refusals import named
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import read_events
 
@@ -97,21 +98,6 @@ def refusals(api: httpx.Client, path: str, body: bytes) -> tuple[int, str, str]:
     """Status, code and named field of the answer to a raw JSON body."""
     answer = api.post(path, content=body, headers={"Content-Type": "application/json"})
     return answer.status_code, *named(answer)
-
-
-def named(answer: httpx.Response) -> tuple[str, str]:
-    """Code and field of an error in its surface's shape."""
-    body = answer.json()
-    if str(answer.request.url.path).startswith("/v1/"):
-        assert set(body) == {"error"}
-        error = body["error"]
-        assert set(error) == {"message", "type", "param", "code"}
-        assert error["message"]
-        return error["code"], error["param"]
-    assert answer.headers["Content-Type"] == "application/problem+json"
-    assert set(body) == {"type", "title", "status", "detail", "code", "errors"}
-    assert body["detail"]
-    return body["code"], next(iter(body["errors"]), "")
 
 
 def spelled(body: dict[str, Any]) -> bytes:

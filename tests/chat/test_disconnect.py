@@ -14,8 +14,8 @@ import pytest
 from chat.live import LiveResponse
 from chat.models import Response
 from chat.supervisor import supervisor
+from tests.chat.refusals import named
 from tests.chat.rows import answered
-from tests.chat.test_bad_input import named
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import ServerThread, eventually, read_events, stream, text_of
 

@@ -15,8 +15,8 @@ from chat.errors import ServerStopping
 from chat.models import Conversation, Prompt, Response
 from chat.supervisor import supervisor
 from modelhost.errors import NotReady
+from tests.chat.refusals import named
 from tests.chat.rows import answered, ask, left_behind, row_of
-from tests.chat.test_bad_input import named
 from tests.chat.test_errors import asked
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually, read_events, stream, text_of

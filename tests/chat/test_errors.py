@@ -14,7 +14,7 @@ from chat.views import completions, conversations, messages
 from modelhost import errors as modelhost
 from modelhost.host import Host, host
 from modelhost.types import ModelSpec
-from tests.chat.test_bad_input import named
+from tests.chat.refusals import named
 from tests.fakes import ScriptedEngine
 
 SOME = "00000000-0000-0000-0000-000000000000"

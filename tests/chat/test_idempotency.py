@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from datetime import timedelta
 
 import httpx
 import pytest
 from django.db import connections
-from django.utils import timezone
 
 from chat import idempotency
 from chat.idempotency import Attempt
-from chat.models import ApiKey, Conversation, IdempotencyKey, Prompt, Response
-from tests.chat.test_bad_input import named
+from chat.models import ApiKey, Conversation, Prompt, Response
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually, read_events, stream, text_of
 
@@ -227,78 +224,3 @@ def test_whoever_waits_for_its_turn_holds_no_connection(user, engine):
 
     assert found == [None]
     assert idempotency._turns._going == {}
-
-
-@pytest.mark.parametrize("status", ["failed", "stopped", "interrupted"])
-def test_a_key_whose_response_came_to_nothing_is_free(api, engine, status):
-    first = api.post(MESSAGE, json=SAY, headers=KEY).json()
-    Response.objects.update(status=status)
-    second = api.post(MESSAGE, json=SAY, headers=KEY).json()
-    third = api.post(MESSAGE, json=SAY, headers=KEY).json()
-
-    assert first["message_id"] != second["message_id"] == third["message_id"]
-    assert len(engine.prompts) == 2
-
-
-def test_an_answer_that_died_can_be_asked_for_again_with_its_key(api, serve):
-    serve(ScriptedEngine("Hel", fail_at=0))
-    assert api.post(MESSAGE, json=SAY, headers=KEY).status_code == 503
-    serve(ScriptedEngine("Hello"))
-
-    assert api.post(MESSAGE, json=SAY, headers=KEY).json()["response"] == "Hello"
-
-
-def test_a_key_is_kept_for_a_day(api, engine):
-    api.post(MESSAGE, json=SAY, headers=KEY)
-    for age, generations in ((timedelta(hours=23, minutes=59), 1), (timedelta(hours=24), 2)):
-        IdempotencyKey.objects.update(created_at=timezone.now() - age)
-        assert api.post(MESSAGE, json=SAY, headers=KEY).status_code == 200
-        assert len(engine.prompts) == generations
-
-    IdempotencyKey.objects.update(created_at=timezone.now() - timedelta(hours=25))
-    assert api.post(MESSAGE, json={"prompt": "Something else"}, headers=KEY).status_code == 200
-
-
-def test_old_keys_are_deleted_and_their_responses_stay(api, engine, monkeypatch):
-    for name in ("old", "new"):
-        api.post(MESSAGE, json=SAY, headers={"Idempotency-Key": name})
-    old = IdempotencyKey.objects.filter(key="old")
-    old.update(created_at=timezone.now() - timedelta(hours=25))
-    monkeypatch.setattr(idempotency._Forgetting, "next_at", 0.0)
-    idempotency.forget_old()
-
-    assert [row.key for row in IdempotencyKey.objects.all()] == ["new"]
-    assert Response.objects.count() == 2
-    old.update()
-    IdempotencyKey.objects.update(created_at=timezone.now() - timedelta(hours=25))
-    idempotency.forget_old()
-    assert IdempotencyKey.objects.count() == 1, "it is not looked for each time"
-
-
-@pytest.mark.parametrize("name", ["", "x" * 256, "a\tb", "a\x7fb"], ids=repr)
-@pytest.mark.parametrize("path", [MESSAGE, COMPLETION])
-def test_a_malformed_key_is_refused_by_name(api, engine, name, path):
-    answer = api.post(path, json=SAY, headers={"Idempotency-Key": name.encode("latin-1")})
-
-    assert answer.status_code == 400
-    assert named(answer) == ("invalid_request", "Idempotency-Key")
-    assert not Prompt.objects.exists()
-
-
-@pytest.mark.parametrize(
-    "name", ["x", "x" * 255, "é", '"8e03978e-40d5-43dd-bc93-6894a57f9324"', "a b"]
-)
-def test_any_other_text_is_a_key(api, engine, name):
-    for _ in range(2):
-        api.post(MESSAGE, json=SAY, headers={"Idempotency-Key": name.encode("latin-1")})
-
-    assert len(engine.prompts) == 1
-
-
-def test_what_was_refused_binds_no_key(api, serve):
-    serve(ScriptedEngine(max_requests=0))
-    assert api.post(MESSAGE, json=SAY, headers=KEY).status_code == 429
-    assert not IdempotencyKey.objects.exists()
-    serve(ScriptedEngine("Hello"))
-
-    assert api.post(MESSAGE, json=SAY, headers=KEY).status_code == 200

@@ -11,7 +11,7 @@ import pytest
 from chat.admission import admission
 from chat.models import ApiKey, IdempotencyKey, Prompt, Response
 from chat.supervisor import supervisor
-from tests.chat.test_bad_input import named
+from tests.chat.refusals import named
 from tests.chat.test_errors import asked
 from tests.fakes import ScriptedEngine
 from tests.web import Event, eventually, read_events, stream

@@ -12,8 +12,8 @@ import pytest
 from chat import readers as module
 from chat.models import ApiKey, Prompt, Response
 from chat.readers import Readers, TooManyStreams, readers
+from tests.chat.refusals import named
 from tests.chat.rows import answered
-from tests.chat.test_bad_input import named
 from tests.fakes import ScriptedEngine
 from tests.web import eventually, stream
 

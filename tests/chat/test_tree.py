@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from chat.models import Conversation, Prompt, Response
+from tests.chat.refusals import named
 from tests.chat.rows import answered, carried_elsewhere
-from tests.chat.test_bad_input import named
 from tests.fakes import ScriptedEngine
 from tests.web import eventually, stream, text_of
 

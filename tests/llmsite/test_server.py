@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 
 from chat.models import Prompt
-from tests.chat.test_bad_input import named
+from tests.chat.refusals import named
 from tests.fakes import ScriptedEngine
 
 

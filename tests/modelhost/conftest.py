@@ -22,6 +22,7 @@ from modelhost.progress import Progress
 from modelhost.template import TemplateFormat
 from modelhost.ticket import Ticket
 from modelhost.types import ModelSpec, Piece
+from tests.modelhost.deaths import Bomb
 
 CHATML = (
     "{% for message in messages %}"
@@ -172,3 +173,17 @@ def demo_engine() -> Iterator[Engine]:
     engine = loading.load(ModelSpec(device="cpu"), Progress())
     yield engine
     engine.stop()
+
+
+@pytest.fixture
+def story(finish: Callable[[Ticket], list[Piece]]) -> Callable[[Ticket], tuple[Any, ...]]:
+    """All that a reader gets from a ticket."""
+    return lambda ticket: (ticket.resumed_text, finish(ticket), ticket.finish)
+
+
+@pytest.fixture
+def doomed(load_tiny: Callable[[], Loaded], serve: Callable[..., Engine]) -> tuple[Engine, Bomb]:
+    """An engine and its bomb."""
+    loaded = load_tiny()
+    bomb = Bomb(loaded.model)
+    return serve(loaded), bomb
