@@ -24,11 +24,17 @@ from chat.supervisor import supervisor  # noqa: E402
 from llmsite.limits import BodyGate  # noqa: E402
 from llmsite.probes import Probes  # noqa: E402
 from llmsite.shutdown import Shutdown  # noqa: E402
+from llmsite.sqlite.base import pool  # noqa: E402
 from modelhost.host import host  # noqa: E402
 
-shutdown = Shutdown(
-    drain=supervisor.drain, unload=host.unload, seconds=settings.LLMSITE_DRAIN_SECONDS
-)
+
+def unload() -> None:
+    """What is left to end when nothing is answered any more."""
+    host.unload()
+    pool.end()  # so that the database is one whole file again
+
+
+shutdown = Shutdown(drain=supervisor.drain, unload=unload, seconds=settings.LLMSITE_DRAIN_SECONDS)
 
 
 async def no_websocket(scope: Any, receive: Any, send: Any) -> None:

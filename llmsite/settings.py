@@ -192,6 +192,7 @@ def database(url: str) -> dict[str, object]:
         raise ImproperlyConfigured("DATABASE_URL is no database's address: postgres://… is one.")
     config: dict[str, object] = {**environ.Env.db_url_config(url), "CONN_MAX_AGE": 0}
     if config["ENGINE"] == "django.db.backends.sqlite3":
+        config["ENGINE"] = "llmsite.sqlite"  # the same, with connections that are used again
         config["OPTIONS"] = SQLITE_OPTIONS
         # Tests use several threads, which an in-memory database would not share.
         config["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}

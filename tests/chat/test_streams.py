@@ -14,6 +14,7 @@ from chat import events, openai
 from chat.live import LiveResponse, Outcome
 from chat.models import ApiKey, Response
 from chat.supervisor import supervisor
+from llmsite.sqlite.base import KEPT
 from modelhost.types import Usage
 from tests.fakes import ScriptedEngine
 from tests.web import eventually
@@ -155,9 +156,9 @@ def test_forty_idle_streams_hold_no_database_handle(server, user, serve, gate):
 
 
 def most_handles() -> int:
-    """What may stay open: the pool's size, or the recorder's one."""
+    """What may stay open: the pool's size, or the recorder's one and what is kept."""
     pool = connection.settings_dict["OPTIONS"].get("pool")
-    return pool["max_size"] if pool else 1
+    return pool["max_size"] if pool else 1 + KEPT
 
 
 def database_handles() -> int:

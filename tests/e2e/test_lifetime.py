@@ -79,6 +79,7 @@ def test_sigterm_under_a_stream_ends_in_time_and_the_text_goes_on(stopped):
 
     assert code == 0
     assert time.monotonic() - before < 5
+    assert not list(stopped.data.glob("llmsite.sqlite3-*")), "the database is one whole file"
     client.close()
     stopped.start()
     assert "API key" not in stopped.printed, "a second start creates nothing"

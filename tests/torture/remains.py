@@ -15,6 +15,7 @@ from django.db import connection
 
 from chat.admission import admission
 from chat.supervisor import supervisor
+from llmsite.sqlite.base import pool
 from modelhost.host import host
 
 
@@ -67,6 +68,7 @@ def database_handles() -> int:
     if connection.vendor == "postgresql":
         stats = connection.pool.get_stats()
         return stats["pool_size"] - stats["pool_available"]
+    pool.empty()  # what is kept is nobody's
     name = Path(connection.settings_dict["NAME"]).name
     return sum(link.startswith(name) for link in open_files())
 
