@@ -7,7 +7,8 @@ import stat
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from llmsite.settings import Environment, database, kept_secret_key
+from llmsite.environment import Environment, kept_secret_key
+from llmsite.settings import database
 
 
 def test_a_text_may_begin_with_a_dollar(monkeypatch):

@@ -17,8 +17,6 @@ from modelhost.progress import Progress
 from modelhost.types import ModelSpec
 from tests.modelhost.conftest import CPU
 
-# Names
-
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "./nothing", "~/nothing", "~nobody-at-all/x"])
 def test_a_path_that_is_no_folder_is_not_looked_for_on_the_hub(name):

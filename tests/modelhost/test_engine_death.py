@@ -14,8 +14,6 @@ from modelhost.types import FinishReason
 from tests.modelhost.deaths import Bomb, Revival, crew
 from tests.modelhost.questions import PROMPT, WARM
 
-# No answer shows it
-
 
 @pytest.mark.parametrize("passes", [1, 2, 3, 17, 33, 60])
 def test_after_a_death_all_answers_go_on_as_if_there_had_been_none(doomed, story, passes):
