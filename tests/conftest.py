@@ -159,7 +159,7 @@ def gate() -> threading.Event:
 
 
 @pytest.fixture
-def staff(django_user_model: Any, transactional_db: None) -> Client:
+def administrator(django_user_model: Any, transactional_db: None) -> Client:
     """A browser in which an administrator is signed in."""
     client = Client()
     client.force_login(django_user_model.objects.create_superuser("root", password="secret"))

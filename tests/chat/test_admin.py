@@ -35,54 +35,54 @@ def listed(client: Client, query: str = "") -> list[Response]:
     return list(answer.context["cl"].result_list)
 
 
-def test_the_log_is_newest_first(staff, user):
+def test_the_log_is_newest_first(administrator, user):
     rows = [asked(user, str(at), at=NOON + timedelta(hours=at)) for at in range(3)]
 
-    assert listed(staff) == rows[::-1]
+    assert listed(administrator) == rows[::-1]
 
 
 @pytest.mark.parametrize("spelled", ["capital", "PARIS", "ada", "{id}", "{hex}"])
-def test_the_log_is_searched_by_words_by_user_and_by_id(staff, user, other, spelled):
+def test_the_log_is_searched_by_words_by_user_and_by_id(administrator, user, other, spelled):
     row = asked(user, "the capital", text="It is Paris.")
     asked(other, "nothing", text="of that kind")
     term = spelled.format(id=row.pk, hex=row.pk.hex)
 
-    assert listed(staff, f"?q={term}") == [row]
+    assert listed(administrator, f"?q={term}") == [row]
 
 
-def test_the_log_is_filtered(staff, user):
+def test_the_log_is_filtered(administrator, user):
     done = asked(user, "a", surface="message", model="m1", finish_reason="stop")
     failed = asked(user, "b", surface="completion", model="m2", status=Response.Status.FAILED)
     imported = asked(user, "c", imported=True)
 
-    assert listed(staff, "?status__exact=failed") == [failed]
-    assert listed(staff, "?surface=message") == [done]
-    assert listed(staff, "?model=m2") == [failed]
-    assert listed(staff, "?imported__exact=1") == [imported]
-    assert listed(staff, "?finish_reason=stop") == [done]
+    assert listed(administrator, "?status__exact=failed") == [failed]
+    assert listed(administrator, "?surface=message") == [done]
+    assert listed(administrator, "?model=m2") == [failed]
+    assert listed(administrator, "?imported__exact=1") == [imported]
+    assert listed(administrator, "?finish_reason=stop") == [done]
 
 
-def test_the_log_goes_down_from_year_to_day(staff, user):
+def test_the_log_goes_down_from_year_to_day(administrator, user):
     old = asked(user, "a", at=NOON - timedelta(days=400))
     new = asked(user, "b", at=NOON)
 
-    assert listed(staff, "?created_at__year=2025") == [old]
+    assert listed(administrator, "?created_at__year=2025") == [old]
     day = "?created_at__year=2026&created_at__month=11&created_at__day=21"
-    assert listed(staff, day) == [new]
+    assert listed(administrator, day) == [new]
 
 
 def test_the_list_takes_the_same_queries_for_any_number_of_rows(
-    staff, user, django_assert_max_num_queries
+    administrator, user, django_assert_max_num_queries
 ):
     key, _ = ApiKey.issue(user=user)
     for at in range(40):
         asked(user, str(at), at=NOON + timedelta(seconds=at), api_key=key)
-    staff.get(LIST)
+    administrator.get(LIST)
     with django_assert_max_num_queries(12):
-        staff.get(LIST)
+        administrator.get(LIST)
 
 
-def test_a_row_shows_everything_that_was_stored(staff, user):
+def test_a_row_shows_everything_that_was_stored(administrator, user):
     key, _ = ApiKey.issue(user=user, name="laptop")
     row = asked(
         user,
@@ -99,7 +99,7 @@ def test_a_row_shows_everything_that_was_stored(staff, user):
         first_token_at=NOON + timedelta(seconds=1.5),
         finished_at=NOON + timedelta(seconds=3),
     )
-    page = staff.get(f"{LIST}{row.pk}/change/").content.decode()
+    page = administrator.get(f"{LIST}{row.pk}/change/").content.decode()
 
     for shown in (
         "the prompt",
@@ -120,7 +120,7 @@ def test_a_row_shows_everything_that_was_stored(staff, user):
         assert shown in page, shown
 
 
-def test_a_conversation_reads_as_a_transcript(staff, user):
+def test_a_conversation_reads_as_a_transcript(administrator, user):
     first = asked(user, "first question")
     conversation = first.prompt.conversation
     later = NOON + timedelta(seconds=1)
@@ -128,7 +128,7 @@ def test_a_conversation_reads_as_a_transcript(staff, user):
     prompt = Prompt.objects.get(responses=second)
     prompt.earlier = [{"role": "user", "content": "by the way"}]
     prompt.save()
-    page = staff.get(f"/admin/chat/conversation/{conversation.pk}/change/").content.decode()
+    page = administrator.get(f"/admin/chat/conversation/{conversation.pk}/change/").content.decode()
 
     places = [
         page.index(text)
@@ -144,23 +144,23 @@ def test_a_conversation_reads_as_a_transcript(staff, user):
 
 
 def test_a_transcript_takes_the_same_queries_for_any_number_of_turns(
-    staff, user, django_assert_num_queries
+    administrator, user, django_assert_num_queries
 ):
     row = asked(user, "0")
     conversation = row.prompt.conversation
     page = f"/admin/chat/conversation/{conversation.pk}/change/"
-    staff.get(page)
+    administrator.get(page)
     with CaptureQueriesContext(connection) as alone:
-        staff.get(page)
+        administrator.get(page)
     for at in range(1, 30):
         moment = NOON + timedelta(seconds=at)
         row = asked(user, str(at), at=moment, conversation=conversation, follows=row)
     with django_assert_num_queries(len(alone)):
-        shown = staff.get(page)
+        shown = administrator.get(page)
     assert shown.content.count(b'class="assistant"') == 30
 
 
-def test_text_of_people_and_models_is_shown_as_text(staff, user):
+def test_text_of_people_and_models_is_shown_as_text(administrator, user):
     row = asked(user, HOSTILE, text=HOSTILE, error=HOSTILE, model=HOSTILE, client={"user": HOSTILE})
     conversation = row.prompt.conversation
     for address in (
@@ -169,30 +169,30 @@ def test_text_of_people_and_models_is_shown_as_text(staff, user):
         "/admin/chat/conversation/",
         f"/admin/chat/conversation/{conversation.pk}/change/",
     ):
-        page = staff.get(address).content.decode()
+        page = administrator.get(address).content.decode()
         assert HOSTILE not in page
         assert "&lt;script&gt;alert(1)" in page, address
 
 
 @pytest.mark.parametrize("model", ["response", "conversation"])
-def test_the_record_is_read_only(staff, user, model):
+def test_the_record_is_read_only(administrator, user, model):
     row = asked(user, "a")
     pk = row.pk if model == "response" else row.prompt.conversation_id
     change = reverse(f"admin:chat_{model}_change", args=[pk])
 
-    assert staff.get(reverse(f"admin:chat_{model}_add")).status_code == 403
-    assert staff.get(reverse(f"admin:chat_{model}_delete", args=[pk])).status_code == 403
-    assert staff.post(change, {"text": "changed", "title": "changed"}).status_code == 403
+    assert administrator.get(reverse(f"admin:chat_{model}_add")).status_code == 403
+    assert administrator.get(reverse(f"admin:chat_{model}_delete", args=[pk])).status_code == 403
+    assert administrator.post(change, {"text": "changed", "title": "changed"}).status_code == 403
     action = {"action": "delete_selected", "_selected_action": [str(pk)], "post": "yes"}
-    staff.post(reverse(f"admin:chat_{model}_changelist"), action)
+    administrator.post(reverse(f"admin:chat_{model}_changelist"), action)
     row.refresh_from_db()
     assert (row.text, row.prompt.conversation.title) == ("A", "About a")
-    assert b"_save" not in staff.get(change).content
+    assert b"_save" not in administrator.get(change).content
 
 
-def test_a_keys_page_shows_no_digest(staff, user):
+def test_a_keys_page_shows_no_digest(administrator, user):
     key, secret = ApiKey.issue(user=user)
-    page = staff.get(f"/admin/chat/apikey/{key.pk}/change/").content.decode()
+    page = administrator.get(f"/admin/chat/apikey/{key.pk}/change/").content.decode()
 
     assert key.prefix in page
     assert key.digest not in page

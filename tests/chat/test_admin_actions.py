@@ -15,18 +15,18 @@ from tests.web import eventually
 LIST = "/admin/chat/response/"
 
 
-def test_keys_are_revoked_together_and_never_deleted(staff, user):
+def test_keys_are_revoked_together_and_never_deleted(administrator, user):
     kept, taken = ApiKey.issue(user=user, name="kept")[0], ApiKey.issue(user=user, name="taken")[0]
     action = {"action": "revoke", "_selected_action": [str(taken.pk)]}
-    answer = staff.post("/admin/chat/apikey/", action, follow=True)
+    answer = administrator.post("/admin/chat/apikey/", action, follow=True)
 
     assert b"1 keys revoked." in answer.content
     kept.refresh_from_db()
     taken.refresh_from_db()
     assert kept.revoked_at is None
     assert taken.revoked_at is not None
-    assert staff.get(f"/admin/chat/apikey/{taken.pk}/delete/").status_code == 403
-    assert staff.get("/admin/chat/apikey/add/").status_code == 403
+    assert administrator.get(f"/admin/chat/apikey/{taken.pk}/delete/").status_code == 403
+    assert administrator.get("/admin/chat/apikey/add/").status_code == 403
 
 
 def test_who_may_only_look_revokes_nothing(user):
@@ -54,7 +54,7 @@ def stop_all(browser: Client) -> CaptureQueriesContext:
     return queries
 
 
-def test_staff_stop_what_is_being_generated(staff, user, serve):
+def test_staff_stop_what_is_being_generated(administrator, user, serve):
     turnstile = Turnstile()
     serve(ScriptedEngine("Hello", ", ", "world", gate=turnstile))
     accepted = ask(user)
@@ -62,7 +62,7 @@ def test_staff_stop_what_is_being_generated(staff, user, serve):
     eventually(lambda: accepted.live.text)
     left = left_behind(user, "Hel")
     done = answered(user, "It was said before.")
-    stop_all(staff)
+    stop_all(administrator)
     turnstile.set()
 
     assert accepted.live.wait(10)
@@ -75,11 +75,11 @@ def test_staff_stop_what_is_being_generated(staff, user, serve):
         assert (row.status, row.text) == (status, text)
 
 
-def test_a_stop_of_the_whole_log_reads_only_what_is_under_way(staff, user):
+def test_a_stop_of_the_whole_log_reads_only_what_is_under_way(administrator, user):
     for at in range(3):
         answered(user, f"text {at}")
     left_behind(user, "Hel")
-    queries = stop_all(staff)
+    queries = stop_all(administrator)
 
     read = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
     of_texts = [sql for sql in read if '"chat_response"."text"' in sql]
