@@ -14,6 +14,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from modelhost import heap
 from modelhost.errors import LoadFailed, ModelHostError, NotReady
 from modelhost.progress import Progress, Snapshot
 from modelhost.types import ModelSpec
@@ -38,6 +39,7 @@ Loader = Callable[[ModelSpec, Progress], "Engine"]
 
 def load(spec: ModelSpec, progress: Progress) -> Engine:
     """The real loader; its import is what brings torch in, so it happens here and not above."""
+    heap.share()  # before there are many threads
     gc.disable()  # it makes half a million objects and no garbage
     try:
         from modelhost import loading

@@ -12,14 +12,15 @@ import logging
 import struct
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
 
 logger = logging.getLogger(__name__)
 
-LOADED = Path("/proc/self/maps")  # of Linux: the files that are mapped into this process
+# Where PyTorch's own code found its OpenMP library: among what everybody sees, as a preloaded one
+# is, and among what it depends on.
+SCOPES = (None, torch._C.__file__)
 ALONE = 50_000  # numbers; the threads are not worth their start, nor the interpreter's lock a pause
 
 Argument = int | float | torch.Tensor | None
@@ -63,10 +64,15 @@ def _as_number(argument: Argument) -> int:
 
 @cache
 def parallel() -> Callable[[int, Any, int, int], None] | None:
-    """Start a function, with a pointer, in so many threads and wait for all; None if nobody can."""
-    for library in _openmp_libraries():
+    """Start a function, with a pointer, in so many threads and wait for all; None if nobody can.
+
+    A process may hold several OpenMP libraries, since sentencepiece and others bring their own. Two
+    that compute in turn make a token three to nine times as slow: the threads of each wait awake,
+    on the processors of the other's. So it is found as the linker does, and not by a file's name.
+    """
+    for scope in SCOPES:
         try:
-            function: Any = ctypes.CDLL(library).GOMP_parallel
+            function: Any = ctypes.CDLL(scope).GOMP_parallel
         except (AttributeError, OSError):
             continue
         function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
@@ -74,13 +80,3 @@ def parallel() -> Callable[[int, Any, int, int], None] | None:
         return function
     logger.info("kernels run in one thread: PyTorch's OpenMP library was not found")
     return None
-
-
-def _openmp_libraries() -> list[str]:
-    """Those that are loaded, PyTorch's first."""
-    if not LOADED.exists():
-        return []
-    paths = {line.split(maxsplit=5)[-1] for line in LOADED.read_text().splitlines()}
-    found = [one for one in paths if "omp" in Path(one).name and ".so" in one]
-    own = str(Path(torch.__file__).parent)
-    return sorted(found, key=lambda path: not path.startswith(own))

@@ -215,12 +215,12 @@ def test_a_gate_at_its_ends():
 # How they are called.
 
 
-def test_without_pytorchs_threads_the_bits_are_the_same(monkeypatch, tmp_path):
+def test_without_pytorchs_threads_the_bits_are_the_same(monkeypatch):
     batch = Batch([700, 3, 41, 200], heads=9, groups=3, dim=64)
     together = batch.attend(work=MUCH)
     assert team.parallel() is not None
 
-    monkeypatch.setattr(team, "LOADED", tmp_path / "no such list")
+    monkeypatch.setattr(team, "SCOPES", ())
     team.parallel.cache_clear()
     try:
         assert torch.equal(batch.attend(work=MUCH), together)
