@@ -26,6 +26,7 @@ from chat.questions import Accepted, Question
 from chat.recorder import LEASE, WORKER, Record, release, settle
 from chat.recovery import Continuation
 from chat.supervisor import supervisor
+from chat.turns import turns
 from modelhost.errors import GenerationFailed, ModelHostError
 from modelhost.host import host
 from modelhost.types import Rendered, Role, Sampling
@@ -100,6 +101,7 @@ def answer(accepted: Accepted, *, gone: Callable[[], bool] = lambda: False) -> O
     gone: whether the one who waits has left, and nobody needs this any more.
     """
     connections.close_all()  # nothing is read while waiting
+    turns.give_back()
     while not accepted.live.wait(LOOK):
         # At exit the interpreter joins this thread, and nobody would end the wait.
         if gone() or not threading.main_thread().is_alive():

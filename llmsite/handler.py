@@ -4,7 +4,7 @@ Django runs middleware that can be asynchronous on the event loop, and each of i
 in the request's thread: with the usual eight and a synchronous view, a request goes there and comes
 back sixteen times. Each way waits until Python is free, which an engine at work in the same process
 makes long. All views and all middleware here are synchronous, so the whole chain is one call, and
-with the signals before and after it three; docs/decisions/0019.
+with the signals before and after it three; docs/decisions/0019. Requests take turns at it (0025).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+
+from chat.turns import turns
 
 
 class Handler(ASGIHandler):
@@ -25,8 +27,13 @@ class Handler(ASGIHandler):
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         """The response, made in the request's thread."""
-        response: HttpResponseBase = await sync_to_async(self.get_response)(request)
+        response: HttpResponseBase = await sync_to_async(self._in_turn)(request)
         return response
+
+    def _in_turn(self, request: HttpRequest) -> HttpResponseBase:
+        with turns.taken():
+            response: HttpResponseBase = self.get_response(request)
+            return response
 
 
 def get_application() -> Handler:

@@ -29,14 +29,14 @@ class ServerThread:
 
     def _run(self) -> None:
         from django.conf import settings
-        from django.core.asgi import get_asgi_application
 
         from chat.connections import ConnectionWatch
+        from llmsite.handler import get_application
         from llmsite.limits import BodyGate
         from llmsite.server import Server
 
         application = BodyGate(
-            ConnectionWatch(get_asgi_application()),
+            ConnectionWatch(get_application()),
             limit=settings.LLMSITE_MAX_BODY,
             seconds=settings.LLMSITE_BODY_SECONDS,
         )

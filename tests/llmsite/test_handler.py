@@ -12,7 +12,10 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.deprecation import MiddlewareMixin
 
+from chat.turns import AT_ONCE, turns
 from llmsite.handler import Handler
+from tests.chat.test_turns import waiting
+from tests.web import eventually
 
 SCOPE = {"type": "http", "method": "GET", "path": "/", "query_string": b""}
 
@@ -47,7 +50,26 @@ def broken(request: HttpRequest) -> HttpResponse:
     raise RuntimeError("no")
 
 
-urlpatterns = [path("", view), path("async", asynchronous), path("broken", broken)]
+def held(request: HttpRequest) -> HttpResponse:
+    """Holds everybody until the test lets them go."""
+    seen.append(("view", threading.get_ident()))
+    assert let_go.wait(10)
+    return HttpResponse("held")
+
+
+def views() -> int:
+    """How many got through to their view."""
+    return sum(what == "view" for what, _ in seen)
+
+
+let_go = threading.Event()
+
+urlpatterns = [
+    path("", view),
+    path("async", asynchronous),
+    path("broken", broken),
+    path("held", held),
+]
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +77,7 @@ def site(settings):
     settings.ROOT_URLCONF = __name__
     settings.MIDDLEWARE = [*[f"{__name__}.Noting"] * 3, *settings.MIDDLEWARE]
     seen.clear()
+    let_go.clear()
 
 
 @pytest.fixture
@@ -105,3 +128,14 @@ async def test_an_asynchronous_view_is_answered_as_well():
 async def test_what_a_view_raises_is_a_500():
     status, _ = await get("/broken")
     assert status == 500
+
+
+async def test_a_few_requests_are_worked_on_at_a_time(monkeypatch):
+    monkeypatch.setattr(turns, "longest", 3600.0)
+    several = [asyncio.create_task(get("/held")) for _ in range(AT_ONCE + 3)]
+    await asyncio.to_thread(eventually, lambda: waiting(turns) == 3)
+    await asyncio.to_thread(eventually, lambda: views() == AT_ONCE)
+    assert len({thread for _, thread in seen}) == AT_ONCE
+
+    let_go.set()
+    assert await asyncio.gather(*several) == [(200, b"held")] * (AT_ONCE + 3)

@@ -1,0 +1,57 @@
+"""Requests take turns: a few are worked on at a time, the others sleep until then.
+
+Python runs one thread at a time, and an engine in the same process needs it, too. Of thirty
+requests that are worked on together each one is ready when nearly all of them are; one after the
+other the first is ready at once, and the work is the same. Two, because one may wait for the
+database while the other computes. docs/decisions/0025.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+AT_ONCE = 2
+# Who has a turn for longer waits for something, and is left to it: nobody waits along.
+LONGEST = 0.05  # seconds
+
+
+class Turns:
+    """The turns of one process. A turn belongs to the thread that took it."""
+
+    def __init__(
+        self, *, longest: float = LONGEST, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.longest = longest
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._until: dict[int, float] = {}  # thread → when its turn counts no more
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Wait for a turn and have it, until the end of the block or `give_back`."""
+        with self._changed:
+            while (wait := self._wait()) > 0:
+                self._changed.wait(wait)
+            self._until[threading.get_ident()] = self._clock() + self.longest
+        try:
+            yield
+        finally:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """Let somebody else work: call it before a wait. Without a turn it does nothing."""
+        with self._changed:
+            if self._until.pop(threading.get_ident(), None) is not None:
+                self._changed.notify()
+
+    def _wait(self) -> float:
+        """Seconds after which a turn is free in any case."""
+        now = self._clock()
+        left = [until - now for until in self._until.values() if until > now]
+        return min(left) if len(left) >= AT_ONCE else 0.0
+
+
+turns = Turns()
