@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from django.utils import timezone
@@ -26,15 +26,31 @@ def one_line(data: dict[str, Any]) -> str:
     return text.replace("\x85", "\\u0085").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
-def event(data: dict[str, Any], *, name: str = "", cursor: str = "") -> str:
-    """One server-sent event with one line of JSON."""
-    lines = []
-    if name:
-        lines.append(f"event: {name}")
-    if cursor:
-        lines.append(f"id: {cursor}")
-    lines.append(f"data: {one_line(data)}")
-    return "\n".join(lines) + "\n\n"
+class Event(NamedTuple):
+    """What a reader of one response is told.
+
+    name: empty for a piece of text. data: always with the response's `message_id`.
+    cursor: where the reader is behind it; None when nothing was read.
+    """
+
+    name: str
+    data: dict[str, Any]
+    cursor: int | None = None
+
+    def as_sse(self) -> str:
+        """One server-sent event with one line of JSON; its id is what `Last-Event-ID` returns."""
+        lines = []
+        if self.name:
+            lines.append(f"event: {self.name}")
+        if self.cursor is not None:
+            lines.append(f"id: {self.data['message_id']}:{self.cursor}")
+        lines.append(f"data: {one_line(self.data)}")
+        return "\n".join(lines) + "\n\n"
+
+    def as_message(self) -> dict[str, Any]:
+        """One message of a WebSocket."""
+        cursor = {} if self.cursor is None else {"cursor": self.cursor}
+        return {"type": self.name or "text", **self.data, **cursor}
 
 
 def opening(response_id: UUID, cursor: int) -> str:
@@ -44,61 +60,69 @@ def opening(response_id: UUID, cursor: int) -> str:
     return f"id: {response_id.hex}:{cursor}\n\n"
 
 
-def delta(response_id: UUID, text: str, cursor: int) -> str:
-    """A piece of text. Its id is the cursor that `Last-Event-ID` brings back."""
-    data = {"text": text, "message_id": response_id.hex}
-    return event(data, cursor=f"{response_id.hex}:{cursor}")
+def delta(response_id: UUID, text: str, cursor: int) -> Event:
+    """A piece of text and the cursor behind it."""
+    return Event("", {"text": text, "message_id": response_id.hex}, cursor)
 
 
-def queued(response_id: UUID, position: int) -> str:
+def queued(response_id: UUID, position: int) -> Event:
     """How many are ahead, while it waits for its first token. No cursor: nothing was read."""
-    return event({"message_id": response_id.hex, "position": position}, name="queued")
+    return Event("queued", {"message_id": response_id.hex, "position": position})
 
 
-def terminal(response_id: UUID, outcome: Outcome, cursor: int, omitted: Sequence[str] = ()) -> str:
+def terminal(
+    response_id: UUID, outcome: Outcome, cursor: int, omitted: Sequence[str] = ()
+) -> Event:
     """The one event that ends a stream: `done` or `error`.
 
     omitted: ids of earlier prompts and responses that the model did not see.
     """
-    position = f"{response_id.hex}:{cursor}"
     if outcome.failed:
         problem = {
             "message_id": response_id.hex,
             "code": Code.GENERATION_FAILED,
             "detail": outcome.error,
         }
-        return event(problem, name="error", cursor=position)
+        return Event("error", problem, cursor)
     data: dict[str, Any] = {
         "message_id": response_id.hex,
         "finish_reason": outcome.finish_reason,
         "usage": usage(outcome.usage),
         "omitted": list(omitted),
     }
-    return event(data, name="done", cursor=position)
+    return Event("done", data, cursor)
+
+
+async def follow(
+    live: LiveResponse, after: int = 0, *, omitted: Sequence[str] = ()
+) -> AsyncGenerator[Event | None, None]:
+    """Every piece behind the cursor as it comes, then the terminal event.
+
+    Without one it ends when this process does: the reader comes back with its cursor. None says
+    that there was nothing to tell for a while.
+    """
+    told: int | None = None
+    async with aclosing(live.queue()) as positions:
+        async for position in positions:
+            news = position is not None and position != told
+            yield queued(live.id, position) if news else None  # type: ignore[arg-type]
+            told = position
+    async with aclosing(live.follow(after)) as pieces:
+        async for piece in pieces:
+            after = piece.cursor
+            yield delta(live.id, piece.text, after) if piece.text else None
+    if live.outcome is not None:
+        yield terminal(live.id, live.outcome, after, omitted)
 
 
 async def stream(
     live: LiveResponse, after: int = 0, *, omitted: Sequence[str] = ()
 ) -> AsyncGenerator[str, None]:
-    """Every piece behind the cursor as it comes, then the terminal event.
-
-    Without one it ends when this process does: the reader comes back with its cursor.
-    """
+    """The same as server-sent events."""
     yield opening(live.id, after)
-    told: int | None = None
-    async with aclosing(live.queue()) as positions:
-        async for position in positions:
-            if position is None or position == told:
-                yield PING
-            else:
-                yield queued(live.id, position)
-            told = position
-    async with aclosing(live.follow(after)) as pieces:
-        async for piece in pieces:
-            after = piece.cursor
-            yield delta(live.id, piece.text, after) if piece.text else PING
-    if live.outcome is not None:
-        yield terminal(live.id, live.outcome, after, omitted)
+    async with aclosing(follow(live, after, omitted=omitted)) as events:
+        async for event in events:
+            yield PING if event is None else event.as_sse()
 
 
 async def whole(live: LiveResponse, *, omitted: Sequence[str] = ()) -> AsyncGenerator[str, None]:
@@ -110,8 +134,8 @@ async def whole(live: LiveResponse, *, omitted: Sequence[str] = ()) -> AsyncGene
                 yield PING
     if live.outcome is not None:
         text = live.text
-        yield delta(live.id, text, len(text))
-        yield terminal(live.id, live.outcome, len(text), omitted)
+        yield delta(live.id, text, len(text)).as_sse()
+        yield terminal(live.id, live.outcome, len(text), omitted).as_sse()
 
 
 def parse_cursor(text: str) -> tuple[UUID, int] | None:

@@ -29,16 +29,23 @@ class StorableJSONParser(BaseParser):
     ) -> Any:
         """The body's value. Raises ParseError, ValidationError."""
         try:
-            data = json.loads(stream.read().decode("utf-8"))
+            text = stream.read().decode("utf-8")
         except UnicodeDecodeError:
             raise ParseError("The body is not UTF-8.") from None
-        except RecursionError:
-            raise ParseError("The body is nested too deeply.") from None
-        except ValueError as error:
-            raise ParseError(f"The body is not JSON: {error}.") from None
-        for path, problem in unstorable_parts(data):
-            raise ValidationError({path or "body": [problem]})
-        return data
+        return read_json(text)
+
+
+def read_json(text: str) -> Any:
+    """A body's value, of which every text can be stored. Raises ParseError, ValidationError."""
+    try:
+        data = json.loads(text)
+    except RecursionError:
+        raise ParseError("The body is nested too deeply.") from None
+    except ValueError as error:
+        raise ParseError(f"The body is not JSON: {error}.") from None
+    for path, problem in unstorable_parts(data):
+        raise ValidationError({path or "body": [problem]})
+    return data
 
 
 def unstorable(text: str) -> str | None:

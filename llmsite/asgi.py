@@ -6,7 +6,6 @@ import atexit
 import os
 import sys
 from functools import partial
-from typing import Any
 
 from llmsite.handler import get_application
 
@@ -14,12 +13,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmsite.settings")
 django_application = get_application()
 
 # After Django is set up: these read its settings or its models.
-from channels.routing import ProtocolTypeRouter  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 
 from chat.connections import ConnectionWatch  # noqa: E402
 from chat.health import liveness, readiness  # noqa: E402
 from chat.model_spec import spec  # noqa: E402
+from chat.routing import websocket_urlpatterns  # noqa: E402
 from chat.supervisor import supervisor  # noqa: E402
 from llmsite.limits import BodyGate  # noqa: E402
 from llmsite.probes import Probes  # noqa: E402
@@ -37,15 +37,10 @@ def unload() -> None:
 shutdown = Shutdown(drain=supervisor.drain, unload=unload, seconds=settings.LLMSITE_DRAIN_SECONDS)
 
 
-async def no_websocket(scope: Any, receive: Any, send: Any) -> None:
-    """There is no WebSocket here yet: refuse the handshake instead of failing on it."""
-    await send({"type": "websocket.close"})
-
-
 application = ProtocolTypeRouter(
     {
         "lifespan": shutdown.lifespan,
-        "websocket": no_websocket,
+        "websocket": URLRouter(websocket_urlpatterns),
         "http": Probes(
             BodyGate(
                 ConnectionWatch(django_application),

@@ -32,6 +32,11 @@ class Flow:
         self._open.set()
         self._deadline: Any = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether more may be written now."""
+        return self._open.is_set()
+
     async def open(self) -> None:
         """Wait until more may be written, or until there is nobody to write to."""
         await self._open.wait()

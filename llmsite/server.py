@@ -17,8 +17,10 @@ from django.conf import settings
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol
 
 from chat.errors import Failure
+from llmsite import sockets
 from llmsite.flow import Flow
 from llmsite.limits import too_large, too_slow
+from llmsite.sockets import CountedSocket
 
 
 class CountedRequest(WebRequest):
@@ -123,10 +125,11 @@ class Server(daphne.server.Server):
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
         """The application's `send`; daphne's own never waits."""
         await super().handle_reply(protocol, message)
-        if isinstance(protocol, CountedRequest):
+        if isinstance(protocol, CountedRequest | CountedSocket):
             await protocol.flow.open()
 
     def listen_success(self, port: IListeningPort) -> None:
         """daphne listens: connections are ours from the first."""
         port.factory = CountingFactory(self)
+        sockets.limit(self.ws_factory)
         super().listen_success(port)

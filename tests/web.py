@@ -28,18 +28,21 @@ class ServerThread:
             raise RuntimeError("daphne did not start")
 
     def _run(self) -> None:
+        from channels.routing import ProtocolTypeRouter, URLRouter
         from django.conf import settings
 
         from chat.connections import ConnectionWatch
+        from chat.routing import websocket_urlpatterns
         from llmsite.handler import get_application
         from llmsite.limits import BodyGate
         from llmsite.server import Server
 
-        application = BodyGate(
+        http = BodyGate(
             ConnectionWatch(get_application()),
             limit=settings.LLMSITE_MAX_BODY,
             seconds=settings.LLMSITE_BODY_SECONDS,
         )
+        websocket = URLRouter(websocket_urlpatterns)
 
         class Announced(Server):
             def listen_success(thread, port: Any) -> None:  # noqa: N805
@@ -48,7 +51,7 @@ class ServerThread:
                 self._listening.set()
 
         Announced(
-            application,
+            ProtocolTypeRouter({"http": http, "websocket": websocket}),
             endpoints=["tcp:port=0:interface=127.0.0.1"],
             signal_handlers=False,
         ).run()

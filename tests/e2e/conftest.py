@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.e2e.deployed import Deployed, prepared
+from tests.e2e.places import ROOT, free_port
 
 
 class Installation:
@@ -105,14 +107,6 @@ class Installation:
                 self.printed += line
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A fresh installation, started once for a module."""
@@ -121,3 +115,25 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
     yield made
     if made.process is not None:
         made.end(signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The data folder of a server over a scripted model, to copy, and its key."""
+    data = tmp_path_factory.mktemp("template")
+    return data, prepared(data)
+
+
+@pytest.fixture
+def deploy(template: tuple[Path, str], tmp_path: Path) -> Iterator[Callable[..., Deployed]]:
+    """Starts such a server over this test's own data."""
+    shutil.copytree(template[0], tmp_path, dirs_exist_ok=True)
+    made: list[Deployed] = []
+
+    def start(server: str, **options: float) -> Deployed:
+        made.append(Deployed(server, tmp_path, template[1], **options))
+        return made[-1]
+
+    yield start
+    for server in made:
+        server.kill()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.e2e.conftest import ROOT, free_port
+from tests.e2e.places import ROOT, free_port
 from tests.web import Event, eventually, read_events
 
 ASK = "/chat/new/message/"
@@ -28,7 +28,7 @@ class Deployed:
     ) -> None:
         self.data = data
         self.port = free_port()
-        self._key = key
+        self.key = key
         self._log = data / "log"
         with self._log.open("a") as log:
             self._process = subprocess.Popen(
@@ -46,6 +46,10 @@ class Deployed:
         eventually(self._ready, seconds=30)
 
     @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def printed(self) -> str:
         return self._log.read_text()
 
@@ -57,8 +61,8 @@ class Deployed:
 
     def client(self) -> httpx.Client:
         return httpx.Client(
-            base_url=f"http://127.0.0.1:{self.port}",
-            headers={"Authorization": f"Bearer {self._key}"},
+            base_url=self.address,
+            headers={"Authorization": f"Bearer {self.key}"},
             timeout=30,
         )
 

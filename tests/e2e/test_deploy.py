@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.deployed import ASK, Deployed, prepared
+from tests.e2e.deployed import ASK
 from tests.web import eventually, next_text, text_of
 from tests.witness import witness_text
 
 SERVERS = ["serve", "daphne", "uvicorn"]
 LONG = "alpha 3000"
-
-Deploy = Callable[..., Deployed]
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A data folder to copy, and its key."""
-    data = tmp_path_factory.mktemp("template")
-    return data, prepared(data)
-
-
-@pytest.fixture
-def deploy(template: tuple[Path, str], tmp_path: Path) -> Iterator[Deploy]:
-    """Starts a server over this test's own data."""
-    shutil.copytree(template[0], tmp_path, dirs_exist_ok=True)
-    made: list[Deployed] = []
-
-    def start(server: str, **options: float) -> Deployed:
-        made.append(Deployed(server, tmp_path, template[1], **options))
-        return made[-1]
-
-    yield start
-    for deployed in made:
-        deployed.kill()
 
 
 @pytest.mark.parametrize("server", SERVERS)

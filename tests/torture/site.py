@@ -15,7 +15,7 @@ from uuid import UUID
 
 import httpx
 
-from tests.e2e.conftest import ROOT, free_port
+from tests.e2e.places import ROOT, free_port
 from tests.torture.store import Store
 
 TAKEN_OVER = re.compile(r"going on with response ([0-9a-f-]{36})")

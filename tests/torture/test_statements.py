@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import ROOT
+from tests.e2e.places import ROOT
 from tests.torture.promises import doubled, unfinished, wrong
 from tests.torture.size import FULL
 from tests.torture.store import Row, Store

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
@@ -17,6 +17,7 @@ from django.db import connections
 from chat.models import Response
 from chat.supervisor import supervisor
 from modelhost.engine import Engine
+from tests.sockets import Socket, socket_to
 from tests.torture.reading import Reading, events
 from tests.torture.remains import Remains
 from tests.torture.size import FULL, amount
@@ -24,6 +25,7 @@ from tests.torture.waiting import until_none
 from tests.torture.witness import StridingWitness
 
 STOPS = amount("STOPS", quick=500, full=5000)
+SOCKET_STOPS = amount("SOCKET_STOPS", quick=200, full=2000)
 REAL_STOPS = amount("REAL_STOPS", quick=30, full=500)
 SEED = amount("SEED", quick=1, full=1)
 AT_ONCE = 8
@@ -79,6 +81,57 @@ def stop_many(api: httpx.Client, count: int, max_tokens: int) -> None:
         list(pool.map(start_and_stop, plans))
 
 
+def stop_by_message(socket: Socket, message_id: str) -> None:
+    """And read on to the end that it makes."""
+    socket.tell("stop", message_id=message_id)
+    to_come = {"done", "stopping"}
+    while to_come:
+        heard = socket.hear()
+        if heard["message_id"] == message_id:
+            to_come.discard(heard["type"])
+
+
+def vanish(socket: Socket, message_id: str) -> None:
+    """Without a word: not even the socket's own."""
+    socket.connection.socket.close()
+
+
+def stop_and_vanish(socket: Socket, message_id: str) -> None:
+    """Both at the same time."""
+    socket.tell("stop", message_id=message_id)
+    vanish(socket, message_id)
+
+
+SOCKET_WAYS = [stop_by_message, vanish, stop_and_vanish]
+
+
+def stop_many_by_socket(api: httpx.Client, count: int, max_tokens: int) -> None:
+    """The same through WebSockets, two responses in each of which one is stopped."""
+    chance = random.Random(SEED)
+    ways = itertools.islice(itertools.cycle(SOCKET_WAYS), count)
+    plans = [(way, chance.randint(1, 12)) for way in ways]
+    key = api.headers["Authorization"].removeprefix("Bearer ")
+    wishes = {"max_tokens": max_tokens, "on_disconnect": "stop"}
+
+    def start_and_stop(plan: tuple[Any, int]) -> None:
+        way, moment = plan
+        with socket_to(Somewhere(str(api.base_url).rstrip("/")), key) as socket:
+            asked = [socket.ask(f"stop {WORDS}", **wishes) for _ in range(2)]
+            for _ in range(moment):
+                socket.hear_text()
+            way(socket, asked[0]["message_id"])
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        list(pool.map(start_and_stop, plans))
+
+
+@dataclass(frozen=True)
+class Somewhere:
+    """A server that is known by its address alone."""
+
+    address: str
+
+
 def tickets(engine: Engine | StridingWitness) -> list[str]:
     """What an engine still generates."""
     return [f"{engine.active} tickets"] if engine.active else []
@@ -104,12 +157,18 @@ def left_over(before: Remains, now: Remains) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    ("model", "count", "max_tokens"),
-    [("witness", STOPS, 50_000), ("real", REAL_STOPS, 400)],
-    ids=["witness", "real"],
+    ("model", "stop_some", "count", "max_tokens"),
+    [
+        ("witness", stop_many, STOPS, 50_000),
+        ("witness", stop_many_by_socket, SOCKET_STOPS, 50_000),
+        ("real", stop_many, REAL_STOPS, 400),
+        ("real", stop_many_by_socket, REAL_STOPS, 400),
+    ],
+    ids=["witness", "witness-socket", "real", "real-socket"],
 )
 def test_responses_stopped_at_any_moment_leave_nothing_behind(
     model: str,
+    stop_some: Callable[[httpx.Client, int, int], None],
     count: int,
     max_tokens: int,
     request: pytest.FixtureRequest,
@@ -117,12 +176,12 @@ def test_responses_stopped_at_any_moment_leave_nothing_behind(
     figures: Callable[[str], None],
 ) -> None:
     engine: Engine | StridingWitness = request.getfixturevalue(model)
-    stop_many(api, AT_ONCE, max_tokens)
+    stop_some(api, AT_ONCE, max_tokens)
     until_none(lambda: tickets(engine), "generated for nobody", seconds=SETTLED_AFTER)
     until_none(lambda: range(supervisor.active), "not written", seconds=SETTLED_AFTER)
     before = idle()
 
-    stop_many(api, count, max_tokens)
+    stop_some(api, count, max_tokens)
 
     def left_behind() -> dict[str, int]:  # handles apart, see idle
         return left_over(before, replace(Remains.now(), handles=0))
@@ -132,4 +191,5 @@ def test_responses_stopped_at_any_moment_leave_nothing_behind(
     ends = Counter(Response.objects.values_list("status", flat=True))
     assert set(ends) <= {"stopped", "done"}
     assert model == "real" or set(ends) == {"stopped"}, "no witness ends by itself so soon"
-    figures(f"{count} × start and stop ({model}): nothing left, {ends['stopped']} cut short")
+    how = stop_some.__name__.replace("_", " ")
+    figures(f"{count} × {how} ({model}): nothing left, {ends['stopped']} cut short")

@@ -1,0 +1,170 @@
+"""The WebSocket: ask, follow and stop any number of responses through one connection.
+
+`receive` only hands messages on. One task works on them in their order, and each response is
+followed by a task of its own, so that a `stop` is heard and a client that is gone is noticed in the
+middle of an answer. What is said back waits while the client does not read (`llmsite.sockets`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from asgiref.sync import ThreadSensitiveContext, sync_to_async
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+from django.core.exceptions import DisallowedHost
+from django.db import connections
+
+from chat import events
+from chat.connections import Connection
+from chat.errors import failure_of
+from chat.handshake import identify
+from chat.readers import readers
+from chat.socket_replies import Reply, refused, reply_to
+from chat.turns import turns
+
+MOST = 32  # responses that one socket follows at once
+WAITING = 16  # messages of one socket that nobody has looked at; beyond it the client waits
+
+Made = TypeVar("Made")
+
+logger = logging.getLogger(__name__)
+
+
+class ChatConsumer(AsyncWebsocketConsumer):
+    """One socket of one caller."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Carry the socket to its end; nothing that it began is left behind."""
+        self._leave: Callable[[], None] = lambda: None
+        self._messages: asyncio.Queue[str] = asyncio.Queue(WAITING)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: set[Connection] = set()  # of what is followed
+        self._closing = False
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
+            for connection in list(self._open):
+                connection.close()
+            for task in self._tasks:
+                task.cancel()
+
+    async def connect(self) -> None:
+        """Let a known caller in. Daphne can only answer 403 to others, whatever the reason."""
+        try:
+            caller = await in_thread(identify, self.scope)
+            self._leave = readers.enter(caller.name)
+        except Exception as error:
+            failure = failure_of(error)
+            if failure is None and not isinstance(error, DisallowedHost):
+                raise
+            if failure is None or failure.status in (401, 403):
+                await self.close()
+                return
+            await self.accept()  # so that it can be said: come again later
+            await self._tell(refused(error))
+            await self.hang_up(failure.status)
+            return
+        await self.accept()
+        self._begin(self._work)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """A message: have it worked on, after those before it."""
+        if self._closing:
+            return  # it was on its way when we hung up
+        if text_data is None:
+            await self.hang_up(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+        elif len(text_data.encode()) > settings.LLMSITE_MAX_BODY:  # `serve` lets none pass
+            await self.hang_up(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        else:
+            await self._messages.put(text_data)
+
+    async def hang_up(self, status: int) -> None:
+        """Close for a reason that has a status in HTTP: codes from 4000 on are an application's.
+
+        daphne takes no others of its application (RFC 6455, section 7.4.2).
+        """
+        if not self._closing:
+            self._closing = True
+            await self._said(self.close(4000 + status))
+
+    def _begin(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        task = asyncio.create_task(self._guarded(work, *arguments))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+        try:
+            await work(*arguments)
+        except Exception:  # nobody waits for a task: without this the client would, for ever
+            logger.exception("a socket cannot be carried on")
+            await self.hang_up(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    async def _work(self) -> None:
+        """One message after the other."""
+        while True:
+            text = await self._messages.get()
+            full, connection = len(self._open) >= MOST, Connection()
+            self._open.add(connection)
+            reply = await in_thread(reply_to, text, self.scope, connection, full)
+            await self._tell(reply.message)
+            if reply.live is not None:
+                self._begin(self._follow, reply, connection)
+                continue
+            self._open.discard(connection)
+            if reply.message.get("status") == HTTPStatus.UNAUTHORIZED:
+                await self.hang_up(HTTPStatus.UNAUTHORIZED)  # the key or session is over
+
+    async def _follow(self, reply: Reply, connection: Connection) -> None:
+        live: Any = reply.live
+        try:
+            async with aclosing(events.follow(live, reply.after, omitted=reply.omitted)) as told:
+                async for event in told:
+                    if self._closing:
+                        return
+                    if event is not None:
+                        await self._tell(event.as_message())
+            connection.finish()
+        finally:
+            self._open.discard(connection)
+            connection.close()  # unless it finished: one client less waits for the response
+        if live.outcome is None:  # the process stops, and the response goes on in the next one
+            await self.hang_up(HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def _tell(self, message: dict[str, Any]) -> None:
+        if not self._closing:
+            await self._said(self.send(text_data=events.one_line(message)))
+
+    async def _said(self, sending: Awaitable[None]) -> None:
+        """To a client that is gone nothing is said; each server has its own error for that."""
+        try:
+            await sending
+        except (OSError, RuntimeError):
+            self._closing = True
+
+
+async def in_thread(work: Callable[..., Made], *arguments: Any) -> Made:
+    """Work in a thread of its own, in turn with everybody's: one that is slow holds nobody up.
+
+    Shielded: a thread cannot be cancelled, and its context is left when it is done.
+    """
+    return await asyncio.shield(_in_thread(work, *arguments))
+
+
+async def _in_thread(work: Callable[..., Made], *arguments: Any) -> Made:
+    async with ThreadSensitiveContext():
+        return await sync_to_async(_in_turn)(work, *arguments)
+
+
+def _in_turn(work: Callable[..., Made], *arguments: Any) -> Made:
+    with turns.taken():
+        try:
+            return work(*arguments)
+        finally:
+            connections.close_all()

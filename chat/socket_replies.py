@@ -1,0 +1,157 @@
+"""What a message through a WebSocket brings about: a reply, and perhaps a response to follow.
+
+All of it is synchronous, for a thread; `chat.consumers` is the asynchronous side.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.shortcuts import get_object_or_404
+
+from chat import responses
+from chat.connections import Connection
+from chat.errors import Code, Failure, failure_of
+from chat.handshake import Caller, identify
+from chat.idempotency import HEADER, Attempt, digest
+from chat.live import LiveResponse
+from chat.models import Conversation, Response
+from chat.parsers import read_json
+from chat.questions import Question
+from chat.readers import TooManyStreams
+from chat.socket_requests import name_of, validated
+from chat.supervisor import supervisor
+
+PATH = "/ws/chat"
+OWN_FIELDS = ("type", "id", "idempotency_key")  # they name a message, and do not change what it is
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The first message back. live: what is to be followed behind the cursor `after`."""
+
+    message: dict[str, Any]
+    live: LiveResponse | None = None
+    after: int = 0
+    omitted: Sequence[str] = ()
+
+
+def reply_to(
+    text: str, scope: MutableMapping[str, Any], connection: Connection, full: bool = False
+) -> Reply:
+    """Do what a message asks for, in the name of whoever sent the handshake.
+
+    connection: of this message; when it closes, one client less waits for the response.
+    full: nothing more can be followed.
+    """
+    name = None
+    try:
+        message = read_json(text)
+        name = name_of(message)
+        caller = identify(scope)
+        body = validated(message)
+        if full and message["type"] in FOLLOWED:
+            raise TooManyStreams("This socket follows as many responses as one may.")
+        return DEEDS[message["type"]](message, body, caller, connection)
+    except Exception as error:  # noqa: BLE001  whatever it is, the client hears of it
+        return Reply(refused(error, name))
+
+
+def refused(error: Exception, name: str | None = None) -> dict[str, Any]:
+    """Why nothing came of a message; what nobody foresaw is logged."""
+    failure = failure_of(error)
+    if failure is None:
+        logger.error("a message of a WebSocket failed", exc_info=error)
+        failure = Failure(500, Code.INTERNAL_ERROR, "Something went wrong on the server.")
+    failure = failure.renamed({HEADER: "idempotency_key"})
+    return {
+        "type": "refused",
+        "id": name,
+        "status": failure.status,
+        "code": failure.code,
+        "detail": failure.message,
+        "errors": dict(failure.fields),
+        "retry_after": failure.retry_after,
+    }
+
+
+def ask(message: dict[str, Any], body: Any, caller: Caller, connection: Connection) -> Reply:
+    """Store a prompt and have it answered."""
+    data = body.validated_data
+    asked = {field: value for field, value in message.items() if field not in OWN_FIELDS}
+    attempt = Attempt(
+        caller.user, caller.api_key, digest(PATH, asked), data.get("idempotency_key") or ""
+    )
+    conversation = data.get("conversation")
+    question = Question(
+        content=data["prompt"],
+        surface="websocket",
+        conversation=conversation and own(Conversation, conversation, caller),
+        history=data.get("history"),
+        wishes=body.wishes(),
+        on_disconnect=data["on_disconnect"],
+    )
+    accepted = responses.ask(question, attempt)
+    wait_for(accepted.live, connection)
+    told = accepted_message(message, accepted.live, accepted.prompt.conversation_id)
+    return Reply(told, accepted.live, omitted=accepted.omitted)
+
+
+def follow(message: dict[str, Any], body: Any, caller: Caller, connection: Connection) -> Reply:
+    """Read a response from a cursor on, wherever it is being made, or was."""
+    response = own(Response, body.validated_data["message_id"], caller)
+    live = responses.follow(response)
+    wait_for(live, connection)
+    told = accepted_message(message, live, response.prompt.conversation_id)
+    return Reply(told, live, body.validated_data["after"], response.omitted)
+
+
+def stop(message: dict[str, Any], body: Any, caller: Caller, connection: Connection) -> Reply:
+    """End a response; whoever follows it reads its end."""
+    response = own(Response, body.validated_data["message_id"], caller)
+    responses.stop(response)
+    return Reply({"type": "stopping", "id": name_of(message), "message_id": response.pk.hex})
+
+
+def ping(message: dict[str, Any], body: Any, caller: Caller, connection: Connection) -> Reply:
+    """Whether somebody is there."""
+    return Reply({"type": "pong", "id": name_of(message)})
+
+
+DEEDS: dict[str, Callable[[dict[str, Any], Any, Caller, Connection], Reply]] = {
+    "ask": ask,
+    "follow": follow,
+    "stop": stop,
+    "ping": ping,
+}
+
+
+FOLLOWED = ("ask", "follow")
+
+
+def accepted_message(
+    message: dict[str, Any], live: LiveResponse, conversation: Any
+) -> dict[str, Any]:
+    """That it is under way, and under which ids."""
+    return {
+        "type": "accepted",
+        "id": name_of(message),
+        "message_id": live.id.hex,
+        "conversation": str(conversation),
+    }
+
+
+def wait_for(live: LiveResponse, connection: Connection) -> None:
+    """Note that one more client waits for this response, until it leaves."""
+    live.attach()
+    connection.on_close(lambda: supervisor.left(live))
+
+
+def own(model: Any, row_id: Any, caller: Caller) -> Any:
+    """The caller's row with this id. Raises Http404 for anybody else's."""
+    return get_object_or_404(model.objects.for_user(caller.user), pk=row_id)

@@ -1,0 +1,209 @@
+"""Limits of daphne's WebSockets: what a client on a real socket meets."""
+
+from __future__ import annotations
+
+import asyncio
+import socket as sockets
+import threading
+from collections.abc import AsyncGenerator
+from contextlib import suppress
+from typing import Any
+
+import psutil
+import pytest
+from django.conf import settings
+
+from chat import consumers, events, socket_replies
+from chat.events import Event
+from chat.readers import readers
+from llmsite import flow
+from llmsite.sockets import MOST_MESSAGES
+from tests.chat.rows import answered
+from tests.sockets import Socket, socket_to
+from tests.web import eventually
+
+PIECE = "x" * 65536
+PIECES = 400  # 25 MiB, far beyond what the kernel takes for a socket
+
+
+@pytest.fixture
+def socket(server, key):
+    """One that is open."""
+    with socket_to(server, key) as opened:
+        yield opened
+
+
+@pytest.fixture
+def told(engine, monkeypatch) -> list[int]:
+    """Followers are told 25 MiB, in pieces that are counted."""
+    made: list[int] = []
+
+    async def follow(*_: Any, **__: Any) -> AsyncGenerator[Event, None]:
+        for number in range(PIECES):
+            made.append(number)
+            yield Event("", {"text": PIECE, "message_id": "m"}, number)
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(events, "follow", follow)
+    return made
+
+
+def following(socket: Socket, user: Any) -> None:
+    """Ask for what is told, without reading it."""
+    socket.tell("follow", message_id=answered(user, "Hi").pk.hex)
+
+
+def settled(told: list[int]) -> int:
+    """How many pieces were made when no more are."""
+    pause, before = threading.Event(), -1
+    while len(told) != before or not before:
+        before = len(told)
+        pause.wait(0.3)
+    return before
+
+
+def memory() -> int:
+    """Resident bytes of this process, the server's."""
+    return psutil.Process().memory_info().rss
+
+
+def deaf(server: Any, key: str, *, waiting: bool = True) -> sockets.socket:
+    """A socket whose client reads nothing after the handshake, or does not wait even for that."""
+    host, port = server.address.removeprefix("http://").split(":")
+    connection = sockets.create_connection((host, int(port)))
+    connection.settimeout(10)
+    head = [
+        "GET /ws/chat HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version: 13",
+        f"Authorization: Bearer {key}",
+    ]
+    connection.sendall("\r\n".join([*head, "", ""]).encode())
+    if waiting:
+        assert b" 101 " in connection.recv(1 << 12)
+    return connection
+
+
+def until_cut(connection: sockets.socket) -> bytes:
+    """What still comes until the server ends the connection, however."""
+    heard = b""
+    with suppress(ConnectionError):
+        while part := connection.recv(1 << 20):
+            heard += part
+    return heard
+
+
+def frame(text: str) -> bytes:
+    """A masked text frame (RFC 6455, section 5.2), its mask zero."""
+    data = text.encode()
+    assert len(data) < 126
+    return bytes([0x81, 0x80 | len(data), 0, 0, 0, 0]) + data
+
+
+def ask_for(row: Any) -> bytes:
+    return frame(f'{{"type": "follow", "message_id": "{row.pk.hex}"}}')
+
+
+def test_who_does_not_read_is_not_written_for(server, key, user, told, socket):
+    with deaf(server, key) as connection:
+        connection.sendall(ask_for(answered(user, "Hi")))
+        assert settled(told) < PIECES / 2
+
+        following(socket, user)  # who reads is served meanwhile
+        for _ in range(PIECES):
+            socket.hear_text()
+        assert len(told) < PIECES * 1.5
+
+
+def test_who_reads_again_gets_everything(server, key, user, told):
+    with deaf(server, key) as connection:
+        connection.sendall(ask_for(answered(user, "Hi")))
+        settled(told)
+        total = 0
+        while total < PIECES * len(PIECE):
+            total += len(connection.recv(1 << 16))
+        eventually(lambda: len(told) == PIECES)
+
+
+def test_who_reads_nothing_for_long_is_cut_off(server, key, user, told, monkeypatch):
+    monkeypatch.setattr(flow, "STALLED", 0.2)
+    with deaf(server, key) as connection:
+        connection.sendall(ask_for(answered(user, "Hi")))
+        eventually(lambda: len(told) > 0)
+        eventually(lambda: readers.total == 0)
+        until_cut(connection)
+        assert len(told) < PIECES
+
+
+def test_a_message_may_be_as_large_as_a_body(socket, engine):
+    frame = '{"type": "ping", "id": ""}'
+    socket.connection.send(frame + " " * (settings.LLMSITE_MAX_BODY - len(frame)))
+    assert socket.hear()["type"] == "pong"
+    socket.connection.send(frame + " " * (settings.LLMSITE_MAX_BODY - len(frame) + 1))
+    assert socket.closed() == 1009
+
+
+def test_many_messages_at_once_are_heard(socket):
+    for number in range(20):
+        socket.tell("ping", id=str(number))
+    heard = {socket.hear()["id"] for _ in range(20)}
+    assert heard == {str(number) for number in range(20)}
+
+
+def test_who_sends_faster_than_it_is_listened_to_is_ended(server, key, engine):
+    flood = frame('{"type": "ping"}') * (MOST_MESSAGES * 20)
+    with deaf(server, key) as connection:
+        with suppress(ConnectionError):
+            connection.sendall(flood)
+        heard = until_cut(connection)
+    assert heard.count(b"pong") < MOST_MESSAGES * 20
+    with socket_to(server, key) as other:
+        other.tell("ping")
+        assert other.hear()["type"] == "pong"
+
+
+def test_what_a_client_says_is_not_lost_while_a_thread_is_slow(socket, monkeypatch):
+    let_go = threading.Event()
+    ping = socket_replies.DEEDS["ping"]
+
+    def slow(*arguments: Any) -> Any:
+        assert let_go.wait(10)
+        return ping(*arguments)
+
+    monkeypatch.setitem(socket_replies.DEEDS, "ping", slow)
+    for number in range(8):
+        socket.tell("ping", id=str(number))
+    let_go.set()
+    assert {socket.hear()["id"] for _ in range(8)} == {str(number) for number in range(8)}
+
+
+def test_what_a_client_says_before_it_is_let_in_ends_it(server, key, monkeypatch):
+    asked, let_go = threading.Event(), threading.Event()
+    identify = consumers.identify
+
+    def slow(scope: Any) -> Any:
+        asked.set()
+        assert let_go.wait(10)
+        return identify(scope)
+
+    monkeypatch.setattr(consumers, "identify", slow)
+    with deaf(server, key, waiting=False) as connection:
+        assert asked.wait(10)
+        connection.sendall(frame('{"type": "ping"}'))
+        connection.settimeout(3)  # shorter than what daphne grants a handshake
+        assert until_cut(connection) == b""
+    let_go.set()
+
+
+def test_pings_of_who_does_not_read_are_not_answered(server, key, user, told):
+    with deaf(server, key) as connection:
+        connection.sendall(ask_for(answered(user, "Hi")))
+        settled(told)
+        before = memory()
+        ping = bytes([0x89, 0x80 | 125, 0, 0, 0, 0]) + b"x" * 125
+        for _ in range(64):
+            connection.sendall(ping * 4096)  # 32 MiB of pings
+        assert memory() - before < 16 << 20
