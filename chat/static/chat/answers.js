@@ -21,7 +21,7 @@ export async function start(address, body, on, signal) {
   return patiently(row, { onAway: on.away, signal });
 }
 
-/** Show what a response has, follow the rest, resolve with how it ended.
+/** Show what a response has, follow the rest while the tab can be seen, resolve with how it ended.
  *  row: {id, status, text, …} as the API has it; what comes back has the same fields.
  *  on: {text(all of it so far), queued(how many are ahead), away(whether the server is)} */
 export async function follow(row, on, signal) {
@@ -29,14 +29,15 @@ export async function follow(row, on, signal) {
   const reader = { ...on, lost: false, shown: row.text };
   on.text(reader.shown);
   for (let tried = 1; ACTIVE.includes(row.status); tried += 1) {
+    await seen(signal);
     const before = reader.shown;
     const done = await listen(row.id, reader, signal);
     // What came without a break is complete. Otherwise, and for a reason, ask the row.
     if (done && !reader.lost) return { ...row, ...outcome(done), text: reader.shown };
     row = await patiently(() => getJSON(`/api/responses/${row.id}/`, signal), watch);
     if (reader.shown !== before) tried = 1;
-    if (ACTIVE.includes(row.status)) await backOff(tried, signal);
-    else on.text(row.text);
+    if (!ACTIVE.includes(row.status)) on.text(row.text);
+    else if (!document.hidden) await backOff(tried, signal);
   }
   return row;
 }
@@ -46,8 +47,20 @@ export function stop(id, signal) {
   return post(`/api/responses/${id}/stop`, {}, { signal });
 }
 
-/** One EventSource until the end: resolves with `done`'s data, or null when only the row can
- *  tell. While the server is away the browser itself comes back with its Last-Event-ID. */
+/** Resolves when the tab can be seen. Over HTTP/1.1 a browser has six connections to a server, for
+ *  all its tabs together: what nobody looks at must hold none of them. */
+function seen(signal) {
+  return new Promise((resolve, reject) => {
+    const look = () => document.hidden || resolve();
+    document.addEventListener("visibilitychange", look, { signal });
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    look();
+  });
+}
+
+/** One EventSource until the end, or until the tab is hidden: resolves with `done`'s data, or null
+ *  when only the row can tell. While the server is away the browser itself comes back with its
+ *  Last-Event-ID. */
 function listen(id, reader, signal) {
   // The cursor counts characters as Unicode does; `length` would count most emoji twice.
   const after = [...reader.shown].length;
@@ -55,8 +68,15 @@ function listen(id, reader, signal) {
   return new Promise((resolve, reject) => {
     const end = (result) => {
       source.close(); // or the browser would connect again
+      document.removeEventListener("visibilitychange", leave);
       resolve(result);
     };
+    const leave = () => {
+      if (!document.hidden) return;
+      reader.lost = true;
+      end(null);
+    };
+    document.addEventListener("visibilitychange", leave);
     signal.addEventListener("abort", () => (end(null), reject(signal.reason)), { once: true });
     source.addEventListener("open", () => reader.away(false));
     source.addEventListener("queued", ({ data }) => reader.queued(JSON.parse(data).position));

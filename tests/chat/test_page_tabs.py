@@ -1,0 +1,88 @@
+"""The chat page in many tabs: over HTTP/1.1 a browser has six connections for all of them."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from chat.models import Response
+from chat.readers import readers
+from tests.chat.handling import answer, ask, button, ended
+from tests.fakes import ScriptedEngine, Turnstile
+from tests.web import eventually
+
+pytest_plugins = ["tests.browser"]
+
+TABS = 7
+PIECES = ("One, ", "two, ", "three.")
+SECONDS_OF_A_REQUEST = """async () => {
+    const before = performance.now();
+    const answer = await fetch("/v1/models");
+    return answer.ok ? (performance.now() - before) / 1000 : NaN;
+}"""
+
+
+@pytest.fixture
+def turnstile(serve) -> Turnstile:
+    """Lets the pieces of the answers through."""
+    turnstile = Turnstile()
+    serve(ScriptedEngine(*PIECES, gate=turnstile))
+    return turnstile
+
+
+def look_at(page: Page, others: list[Page]) -> None:
+    """Bring a tab to the front, and hide the others.
+
+    Playwright has all tabs believe that they are looked at, so they are told by hand.
+    """
+    for one in [page, *others]:
+        one.evaluate(SHOWN, one is not page)
+
+
+SHOWN = """(hidden) => {
+    Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_seven_tabs_wait_for_answers_and_the_eighth_is_served_at_once(
+    signed_in, context, turnstile
+):
+    tabs: list[Page] = []
+    for _ in range(TABS):
+        page = context.new_page()
+        page.goto("/")
+        look_at(page, tabs)
+        tabs.append(page)
+        ask(page, "Count")
+        expect(button(page, "Stop")).to_be_visible()
+    eventually(lambda: readers.total == 1)
+    eighth = context.new_page()
+    eighth.goto("/")
+    assert eighth.evaluate(SECONDS_OF_A_REQUEST) < 1
+
+    turnstile.set()
+    eventually(lambda: Response.objects.filter(status="done").count() == TABS)
+    for page in tabs:
+        look_at(page, [])
+        expect(answer(page)).to_have_text("".join(PIECES))
+        ended(page)
+
+
+def test_a_tab_that_is_looked_at_again_goes_on_where_it_was(signed_in, turnstile):
+    signed_in.goto("/")
+    ask(signed_in, "Count")
+    turnstile.admit()
+    expect(answer(signed_in)).to_have_text(PIECES[0])
+
+    signed_in.evaluate(SHOWN, True)
+    eventually(lambda: readers.total == 0)
+    turnstile.admit()
+    eventually(lambda: Response.objects.get().text == "".join(PIECES[:2]))
+    assert answer(signed_in).inner_text() == PIECES[0]
+    with signed_in.expect_request(lambda request: "/events" in request.url) as request:
+        signed_in.evaluate(SHOWN, False)
+    assert request.value.url.endswith(f"?after={len(PIECES[0])}")
+    turnstile.set()
+    expect(answer(signed_in)).to_have_text("".join(PIECES))
+    ended(signed_in)
