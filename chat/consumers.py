@@ -29,7 +29,10 @@ from chat.socket_replies import Reply, refused, reply_to
 from chat.turns import turns
 
 MOST = 32  # responses that one socket follows at once
+LOOK_AGAIN = 30.0  # seconds without a message after which rights are looked at again
 WAITING = 16  # messages of one socket that nobody has looked at; beyond it the client waits
+
+REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 
 Made = TypeVar("Made")
 
@@ -64,7 +67,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             failure = failure_of(error)
             if failure is None and not isinstance(error, DisallowedHost):
                 raise
-            if failure is None or failure.status in (401, 403):
+            if failure is None or failure.status in REFUSED:
                 await self.close()
                 return
             await self.accept()  # so that it can be said: come again later
@@ -109,7 +112,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _work(self) -> None:
         """One message after the other."""
         while True:
-            text = await self._messages.get()
+            text = await self._next()
             full, connection = len(self._open) >= MOST, Connection()
             self._open.add(connection)
             reply = await in_thread(reply_to, text, self.scope, connection, full)
@@ -120,6 +123,23 @@ class ChatConsumer(AsyncWebsocketConsumer):
             self._open.discard(connection)
             if reply.message.get("status") == HTTPStatus.UNAUTHORIZED:
                 await self.hang_up(HTTPStatus.UNAUTHORIZED)  # the key or session is over
+
+    async def _next(self) -> str:
+        """The next message. While none comes, whoever opened the socket is looked at again."""
+        while True:
+            try:
+                async with asyncio.timeout(LOOK_AGAIN):
+                    return await self._messages.get()
+            except TimeoutError:
+                await self._look_again()
+
+    async def _look_again(self) -> None:
+        try:
+            await in_thread(identify, self.scope)
+        except Exception as error:  # noqa: BLE001  a database that is away says nothing of rights
+            failure = failure_of(error)
+            if failure is not None and failure.status in REFUSED:
+                await self.hang_up(failure.status)
 
     async def _follow(self, reply: Reply, connection: Connection) -> None:
         live: Any = reply.live

@@ -257,6 +257,30 @@ def test_a_revoked_key_ends_with_its_next_message(socket, engine):
     assert not Prompt.objects.exists()
 
 
+def test_a_revoked_key_ends_a_socket_that_only_listens(opened, turnstile, monkeypatch):
+    monkeypatch.setattr(consumers, "LOOK_AGAIN", 0.05)
+    socket = opened()
+    socket.ask("Say it")
+    turnstile.admit()
+    socket.hear_text()
+    ApiKey.objects.get().revoke()
+
+    assert socket.closed() == 4401
+    eventually(lambda: readers.total == 0)
+
+
+def test_one_that_is_looked_at_again_goes_on_while_its_key_is_good(opened, engine, monkeypatch):
+    monkeypatch.setattr(consumers, "LOOK_AGAIN", 0.01)
+    looks: list[object] = []
+    identify = consumers.identify
+    monkeypatch.setattr(
+        consumers, "identify", lambda scope: (looks.append(scope), identify(scope))[1]
+    )
+    socket = opened()
+    eventually(lambda: len(looks) > 3)
+    assert said([socket.ask("Say it"), *socket.rest()]) == "Hello, world"
+
+
 def test_one_socket_follows_only_so_many_at_once(socket, turnstile, monkeypatch):
     monkeypatch.setattr(consumers, "MOST", 2)
     for _ in range(2):
