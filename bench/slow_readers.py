@@ -1,8 +1,9 @@
 """What clients that never read cost: `python -m bench.slow_readers`.
 
 Starts three servers in turn, daphne as it is, the one of `manage.py serve`, and uvicorn, over an
-application that streams 8 MiB, and asks each with 200 clients that read nothing. Prints how much
-the server's memory grew, and how many seconds a client that reads waits for its answer then.
+application that streams 8 MiB, and asks each with 200 clients that read nothing, over HTTP and then
+through WebSockets. Prints how much the server's memory grew, and how many seconds a client that
+reads waits for its answer then.
 """
 
 from __future__ import annotations
@@ -21,12 +22,23 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 CLIENTS = 200
 PIECE = b"x" * 1024
+TEXT = PIECE.decode()
+ASK = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+UPGRADE = (
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+HEADS = {"http": f"{ASK}\r\n", "websocket": f"{ASK}{UPGRADE}\r\n"}
 PIECES = 8 << 10
 SETTLED = 10.0  # seconds for the servers to have sent what they will
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """Eight mebibytes in small pieces, as a stream of events comes; `/short` is one."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        for _ in range(PIECES):
+            await send({"type": "websocket.send", "text": TEXT})
     if scope["type"] != "http":
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -63,8 +75,8 @@ def uvicorn(port: int) -> None:
 SERVERS = {"daphne": daphne, "serve": serve, "uvicorn": uvicorn}
 
 
-def measure(name: str) -> tuple[float, float]:
-    """Growth in MB, seconds of a neighbour."""
+def measure(name: str, head: str) -> tuple[float, float]:
+    """Growth in MB, seconds of a neighbour. head: what each client asks."""
     with closing(socket.create_server(("127.0.0.1", 0))) as probe:
         port = probe.getsockname()[1]
     process = subprocess.Popen(
@@ -80,7 +92,7 @@ def measure(name: str) -> tuple[float, float]:
         before = memory(process.pid)
         for _ in range(CLIENTS):
             clients.append(socket.create_connection(("127.0.0.1", port)))
-            clients[-1].sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            clients[-1].sendall(head.encode())
         time.sleep(SETTLED)
         begun = time.perf_counter()
         ask_shortly(port)
@@ -110,11 +122,11 @@ def main() -> None:
         SERVERS[sys.argv[1]](int(sys.argv[2]))
         return
     print(f"{CLIENTS} clients that never read {PIECES * len(PIECE) >> 20} MiB each")
-    for name in SERVERS:
-        grown, seconds = measure(name)
-        print(
-            json.dumps({"server": name, "grown_mb": round(grown), "neighbour": round(seconds, 3)})
-        )
+    for wire, head in HEADS.items():
+        for name in SERVERS:
+            grown, seconds = measure(name, head)
+            told = {"grown_mb": round(grown), "neighbour": round(seconds, 3)}
+            print(json.dumps({"wire": wire, "server": name, **told}), flush=True)
 
 
 if __name__ == "__main__":

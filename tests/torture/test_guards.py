@@ -42,7 +42,13 @@ SMALL: dict[Any, dict[str, Any]] = {
     test_stops: {"SETTLED_AFTER": 8.0},
     test_takeover: {"DEATHS": 1, "READERS": 2},
 }
-STOPS = {"model": "witness", "count": 16, "max_tokens": 50_000}
+STOPS = {
+    "model": "witness",
+    "stop_some": test_stops.stop_many,
+    "count": 16,
+    "max_tokens": 50_000,
+}
+SOCKET_STOPS = {**STOPS, "stop_some": test_stops.stop_many_by_socket}
 SLOWLY = 0.05  # seconds between a witness's pieces: what nobody stops lasts minutes
 
 Harness = Callable[..., None]
@@ -106,8 +112,14 @@ def test_a_harness_of_sites_complains_of_nothing_when_nothing_is_broken(
 
 @pytest.mark.parametrize(
     ("harness", "given"),
-    [(cuts, {}), (seeds, {}), (poison, {"neighbours": None}), (stops, STOPS)],
-    ids=["cuts", "seeds", "poison", "stops"],
+    [
+        (cuts, {}),
+        (seeds, {}),
+        (poison, {"neighbours": None}),
+        (stops, STOPS),
+        (stops, SOCKET_STOPS),
+    ],
+    ids=["cuts", "seeds", "poison", "stops", "socket-stops"],
 )
 def test_a_harness_in_this_process_complains_of_nothing_when_nothing_is_broken(
     harness: Harness, given: dict[str, Any], transactional_db: None, run: Callable[..., None]
@@ -183,7 +195,9 @@ def test_a_limit_that_is_not_the_cache_is_noticed(
     fails(poison, "the engine died [0-9]+ times", neighbours=None)
 
 
+@pytest.mark.parametrize("given", [STOPS, SOCKET_STOPS], ids=["http", "socket"])
 def test_a_client_that_leaves_unnoticed_is_noticed(
+    given: dict[str, Any],
     transactional_db: None,
     witness: StridingWitness,
     fails: Callable[..., None],
@@ -192,4 +206,4 @@ def test_a_client_that_leaves_unnoticed_is_noticed(
     witness.every = SLOWLY
     monkeypatch.setattr(Supervisor, "left", lambda *_: None)
 
-    fails(stops, "generated for nobody", **STOPS)
+    fails(stops, "generated for nobody", **given)
