@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from chat import history, remote
 from chat.admission import admission
+from chat.connections import Connection
 from chat.errors import ConversationBusy, ServerStopping
 from chat.idempotency import Attempt, KeyTaken
 from chat.live import LiveResponse, Outcome
@@ -122,6 +123,12 @@ def follow(response: Response) -> LiveResponse:
         remote.show(live, response)
         supervisor.watch(live)
     return live
+
+
+def wait_for(live: LiveResponse, connection: Connection) -> None:
+    """Note that one more client waits for this response, until it leaves."""
+    live.attach()
+    connection.on_close(lambda: supervisor.left(live))
 
 
 def stop(response: Response) -> None:

@@ -23,7 +23,6 @@ from chat.parsers import read_json
 from chat.questions import Question
 from chat.readers import TooManyStreams
 from chat.socket_requests import name_of, validated
-from chat.supervisor import supervisor
 
 PATH = "/ws/chat"
 OWN_FIELDS = ("type", "id", "idempotency_key")  # they name a message, and do not change what it is
@@ -97,7 +96,7 @@ def ask(message: dict[str, Any], body: Any, caller: Caller, connection: Connecti
         on_disconnect=data["on_disconnect"],
     )
     accepted = responses.ask(question, attempt)
-    wait_for(accepted.live, connection)
+    responses.wait_for(accepted.live, connection)
     told = accepted_message(message, accepted.live, accepted.prompt.conversation_id)
     return Reply(told, accepted.live, omitted=accepted.omitted)
 
@@ -106,7 +105,7 @@ def follow(message: dict[str, Any], body: Any, caller: Caller, connection: Conne
     """Read a response from a cursor on, wherever it is being made, or was."""
     response = own(Response, body.validated_data["message_id"], caller)
     live = responses.follow(response)
-    wait_for(live, connection)
+    responses.wait_for(live, connection)
     told = accepted_message(message, live, response.prompt.conversation_id)
     return Reply(told, live, body.validated_data["after"], response.omitted)
 
@@ -144,12 +143,6 @@ def accepted_message(
         "message_id": live.id.hex,
         "conversation": str(conversation),
     }
-
-
-def wait_for(live: LiveResponse, connection: Connection) -> None:
-    """Note that one more client waits for this response, until it leaves."""
-    live.attach()
-    connection.on_close(lambda: supervisor.left(live))
 
 
 def own(model: Any, row_id: Any, caller: Caller) -> Any:

@@ -14,13 +14,12 @@ from chat import events, responses
 from chat.admission import caller_of
 from chat.connections import connection_of
 from chat.idempotency import Attempt, attempt_of
-from chat.live import LiveResponse, Outcome
+from chat.live import Outcome
 from chat.models import ApiKey, Conversation, Response
 from chat.negotiation import wants_events
 from chat.questions import Accepted, Question
 from chat.readers import readers
 from chat.streams import sse_response
-from chat.supervisor import supervisor
 
 LAST_EVENT_ID = "Last-Event-ID"
 
@@ -31,7 +30,7 @@ def ask(request: Request, question: Question) -> Accepted:
     """Accept a question in the name of the caller, who from now on waits for its response."""
     take_place(request)
     accepted = responses.ask(question, attempt(request))
-    wait_for(request, accepted.live)
+    responses.wait_for(accepted.live, connection_of(request))
     return accepted
 
 
@@ -50,12 +49,6 @@ def take_place(request: Request) -> None:
 
 def _key(request: Request) -> ApiKey | None:
     return request.auth if isinstance(request.auth, ApiKey) else None
-
-
-def wait_for(request: Request, live: LiveResponse) -> None:
-    """Note that this client waits for a response, until it leaves."""
-    live.attach()
-    connection_of(request).on_close(lambda: supervisor.left(live))
 
 
 def answer(request: Request, accepted: Accepted) -> Outcome:
@@ -104,7 +97,7 @@ def attach(request: Request, response: Response, after: int) -> Stream:
         return HttpResponse(status=204)  # tells EventSource to stay away
     take_place(request)
     live = responses.follow(response)
-    wait_for(request, live)
+    responses.wait_for(live, connection_of(request))
     return sse_response(events.stream(live, after, omitted=response.omitted))
 
 
