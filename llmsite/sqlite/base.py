@@ -123,4 +123,4 @@ def file_of(path: str | os.PathLike[str]) -> File | None:
 
 
 pool = Pool()
-os.register_at_fork(after_in_child=pool.forget)
+os.register_at_fork(after_in_child=lambda: pool.forget())  # whichever it is by then

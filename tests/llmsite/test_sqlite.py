@@ -13,13 +13,20 @@ from django.db import DatabaseError
 from django.db.utils import ConnectionHandler
 
 from llmsite.settings import database
-from llmsite.sqlite.base import KEPT, file_of, pool
+from llmsite.sqlite import base
+from llmsite.sqlite.base import KEPT, Pool, file_of
 
 
 @pytest.fixture
-def databases(tmp_path, django_db_blocker):
+def pool(monkeypatch):
+    """One of its own: from the process's, the test database's connection may be lent."""
+    monkeypatch.setattr(base, "pool", Pool())
+    return base.pool
+
+
+@pytest.fixture
+def databases(tmp_path, pool, django_db_blocker):
     """Handles to a database of its own; a thread has one. Nothing of it stays."""
-    pool.empty()
     file = tmp_path / "rows.sqlite3"
     handler = ConnectionHandler({"default": database(f"sqlite:///{file}")})
     with django_db_blocker.unblock():
@@ -117,7 +124,7 @@ def open_files(folder):
     return sum(link.parent == folder for link in links)
 
 
-def test_as_many_are_kept_as_are_used_at_a_time(databases, tmp_path):
+def test_as_many_are_kept_as_are_used_at_a_time(databases, pool, tmp_path):
     used = used_at_once(databases, KEPT)
     kept = {pool.take(file_of(tmp_path / "rows.sqlite3")) for _ in range(KEPT)}
     for connection in kept:

@@ -192,6 +192,7 @@ def test_layers_that_were_not_packed_together_have_no_common_product():
 def test_a_pass_that_raises_is_survived_like_the_librarys(start, ask):
     engine = start(packed(LEAN["Llama"]))
     expected = ask(engine)
+    runner(engine)._proven = set(Trait)  # else a batch of another kind may be the one that fails
     decoder = runner(engine)._decoder
     embed, left = decoder._embed, iter([True] * 3)
 
