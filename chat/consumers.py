@@ -12,29 +12,24 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
-from django.db import connections
 
 from chat import events
 from chat.connections import Connection
 from chat.errors import failure_of
 from chat.handshake import identify
 from chat.readers import readers
+from chat.rights import REFUSED, rights
 from chat.socket_replies import Reply, refused, reply_to
-from chat.turns import turns
+from chat.threads import in_thread
 
 MOST = 32  # responses that one socket follows at once
-LOOK_AGAIN = 30.0  # seconds without a message after which rights are looked at again
+LOOK_AGAIN = 25.0  # seconds without a message after which rights are looked at again
 WAITING = 16  # messages of one socket that nobody has looked at; beyond it the client waits
-
-REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
-
-Made = TypeVar("Made")
 
 logger = logging.getLogger(__name__)
 
@@ -131,15 +126,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 async with asyncio.timeout(LOOK_AGAIN):
                     return await self._messages.get()
             except TimeoutError:
-                await self._look_again()
-
-    async def _look_again(self) -> None:
-        try:
-            await in_thread(identify, self.scope)
-        except Exception as error:  # noqa: BLE001  a database that is away says nothing of rights
-            failure = failure_of(error)
-            if failure is not None and failure.status in REFUSED:
-                await self.hang_up(failure.status)
+                if not await rights.hold(self.scope):
+                    await self.hang_up(HTTPStatus.UNAUTHORIZED)
 
     async def _follow(self, reply: Reply, connection: Connection) -> None:
         live: Any = reply.live
@@ -167,24 +155,3 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await sending
         except (OSError, RuntimeError):
             self._closing = True
-
-
-async def in_thread(work: Callable[..., Made], *arguments: Any) -> Made:
-    """Work in a thread of its own, in turn with everybody's: one that is slow holds nobody up.
-
-    Shielded: a thread cannot be cancelled, and its context is left when it is done.
-    """
-    return await asyncio.shield(_in_thread(work, *arguments))
-
-
-async def _in_thread(work: Callable[..., Made], *arguments: Any) -> Made:
-    async with ThreadSensitiveContext():
-        return await sync_to_async(_in_turn)(work, *arguments)
-
-
-def _in_turn(work: Callable[..., Made], *arguments: Any) -> Made:
-    with turns.taken():
-        try:
-            return work(*arguments)
-        finally:
-            connections.close_all()

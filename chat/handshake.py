@@ -7,62 +7,24 @@ what has one is a program.
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from dataclasses import dataclass
-from io import BytesIO
-from typing import Any
-
-from django.contrib.auth import get_user
-from django.contrib.sessions.middleware import SessionMiddleware
-from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
-from rest_framework.exceptions import NotAuthenticated, PermissionDenied
-from rest_framework.request import Request
+from rest_framework.exceptions import PermissionDenied
 
-from chat.admission import caller_of
-from chat.authentication import ApiKeyAuthentication
-from chat.models import ApiKey
-
-SCHEMES = {"ws": "http", "wss": "https"}
+from chat.callers import Caller, Scope, known, request_of
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whoever talks through a socket."""
-
-    user: Any
-    api_key: ApiKey | None = None
-
-    @property
-    def name(self) -> str:
-        """Whose places it takes."""
-        return caller_of(self.api_key.pk if self.api_key else None, self.user.pk)
-
-
-def identify(scope: MutableMapping[str, Any]) -> Caller:
+def identify(scope: Scope) -> Caller:
     """Who sent this handshake, as far as that still holds: look again before each deed.
 
     Raises AuthenticationFailed, NotAuthenticated, PermissionDenied, DisallowedHost.
     """
     request = request_of(scope)
     request.get_host()
-    keyed = ApiKeyAuthentication().authenticate(Request(request))
-    if keyed is not None:
-        return Caller(*keyed)
-    _passed(SessionMiddleware).process_request(request)
-    user = get_user(request)
-    if not user.is_authenticated:
-        raise NotAuthenticated
-    if not _passed(OwnPages).sent(request):
+    caller = known(request)
+    if caller.api_key is None and not OwnPages(lambda _: HttpResponse()).sent(request):
         raise PermissionDenied("Other sites may not open a socket here.")
-    return Caller(user)
-
-
-def request_of(scope: MutableMapping[str, Any]) -> HttpRequest:
-    """The handshake as the GET request that it is."""
-    scheme = SCHEMES.get(scope.get("scheme", "ws"), "http")
-    return ASGIRequest({**scope, "type": "http", "method": "GET", "scheme": scheme}, BytesIO())
+    return caller
 
 
 class OwnPages(CsrfViewMiddleware):
@@ -73,8 +35,3 @@ class OwnPages(CsrfViewMiddleware):
         return "Origin" in request.headers and bool(
             self._origin_verified(request)  # type: ignore[attr-defined]
         )
-
-
-def _passed(middleware: type[Any]) -> Any:
-    """A middleware for its own methods, with nothing behind it."""
-    return middleware(lambda request: HttpResponse())

@@ -13,9 +13,10 @@ from typing import Any
 from django.shortcuts import get_object_or_404
 
 from chat import responses
+from chat.callers import Caller
 from chat.connections import Connection
 from chat.errors import Code, Failure, failure_of
-from chat.handshake import Caller, identify
+from chat.handshake import identify
 from chat.idempotency import HEADER, Attempt, digest
 from chat.live import LiveResponse
 from chat.models import Conversation, Response

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
 from django.db import connections
 from django.http import StreamingHttpResponse
+from rest_framework.request import Request
+
+from chat.callers import Scope
+from chat.connections import connection_of
+from chat.rights import rights
+
+# Seconds between looks whether the reader still may read. They are made when there is something to
+# send, at the latest with a heartbeat: so what is open ends 30 s after a key.
+LOOK_AGAIN = 10.0
 
 HEADERS = {
     "Cache-Control": "no-cache, no-transform",
@@ -14,8 +25,14 @@ HEADERS = {
 }
 
 
-def sse_response(events: AsyncGenerator[str, None]) -> StreamingHttpResponse:
-    """An event stream from ready-made events. Call it last: no row can be read after it."""
+def sse_response(request: Request, events: AsyncGenerator[str, None]) -> StreamingHttpResponse:
+    """An event stream from ready-made events, for as long as the caller may read it.
+
+    Call it last: no row can be read after it.
+    """
+    scope = getattr(request, "scope", None)
+    if scope is not None:  # else nothing here is asynchronous, and no stream lasts
+        events = _while_allowed(events, scope, connection_of(request).close)
     # An open stream would keep its thread's database handle for as long as it lasts.
     connections.close_all()
     return StreamingHttpResponse(
@@ -24,3 +41,18 @@ def sse_response(events: AsyncGenerator[str, None]) -> StreamingHttpResponse:
         charset="utf-8",  # else Django reads it from the header's text, for every event
         headers=HEADERS,
     )
+
+
+async def _while_allowed(
+    events: AsyncGenerator[str, None], scope: Scope, leave: Callable[[], None]
+) -> AsyncGenerator[str, None]:
+    """The events. Cut off where the caller's rights ended: coming back for the rest is refused."""
+    look_at = time.monotonic() + LOOK_AGAIN
+    async with aclosing(events):
+        async for event in events:
+            if time.monotonic() >= look_at:
+                if not await rights.hold(scope):
+                    leave()
+                    return
+                look_at = time.monotonic() + LOOK_AGAIN
+            yield event

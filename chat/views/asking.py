@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, cast
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from rest_framework.response import Response as APIResponse
 
 from chat import events, responses
 from chat.admission import caller_of
+from chat.callers import known, request_of
 from chat.connections import connection_of
 from chat.idempotency import Attempt, attempt_of
 from chat.live import Outcome
@@ -19,7 +21,7 @@ from chat.models import ApiKey, Conversation, Response
 from chat.negotiation import wants_events
 from chat.questions import Accepted, Question
 from chat.readers import readers
-from chat.streams import sse_response
+from chat.streams import LOOK_AGAIN, sse_response
 
 LAST_EVENT_ID = "Last-Event-ID"
 
@@ -52,9 +54,16 @@ def _key(request: Request) -> ApiKey | None:
 
 
 def answer(request: Request, accepted: Accepted) -> Outcome:
-    """The outcome, waited for as long as the client does."""
-    connection = connection_of(request)
-    return responses.answer(accepted, gone=lambda: connection.closed)
+    """The outcome, waited for as long as the client does, and for those who still may know it.
+
+    Raises AuthenticationFailed, NotAuthenticated when that took long and key or session are over.
+    """
+    connection, begun = connection_of(request), time.monotonic()
+    outcome = responses.answer(accepted, gone=lambda: connection.closed)
+    scope = getattr(request, "scope", None)
+    if scope is not None and time.monotonic() - begun > LOOK_AGAIN:
+        known(request_of(scope))
+    return outcome
 
 
 def own_conversation(request: Request, conversation_id: UUID | None) -> Conversation | None:
@@ -80,9 +89,9 @@ def deliver(
 ) -> APIResponse | StreamingHttpResponse:
     """The answer as the caller wants it: streamed, as one event, or as JSON."""
     if stream:
-        return sse_response(events.stream(accepted.live, omitted=accepted.omitted))
+        return sse_response(request, events.stream(accepted.live, omitted=accepted.omitted))
     if wants_events(request):
-        return sse_response(events.whole(accepted.live, omitted=accepted.omitted))
+        return sse_response(request, events.whole(accepted.live, omitted=accepted.omitted))
     outcome = answer(request, accepted)
     return APIResponse(events.message(accepted, outcome), status=status)
 
@@ -98,7 +107,7 @@ def attach(request: Request, response: Response, after: int) -> Stream:
     take_place(request)
     live = responses.follow(response)
     responses.wait_for(live, connection_of(request))
-    return sse_response(events.stream(live, after, omitted=response.omitted))
+    return sse_response(request, events.stream(live, after, omitted=response.omitted))
 
 
 def resumed(request: Request) -> Stream | None:

@@ -88,7 +88,7 @@ class SendMessage(APIView):
             on_disconnect=data["on_disconnect"],
         )
         accepted = ask(request, question)
-        return sse_response(events.stream(accepted.live, omitted=accepted.omitted))
+        return sse_response(request, events.stream(accepted.live, omitted=accepted.omitted))
 
 
 def refuse_foreign_pages(request: Request) -> None:

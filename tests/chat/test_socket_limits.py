@@ -10,6 +10,7 @@ from websockets.exceptions import ConnectionClosed
 from chat import consumers, socket_replies
 from chat.models import ApiKey, Prompt, Response
 from chat.readers import readers
+from chat.rights import rights
 from chat.supervisor import supervisor
 from tests.chat.rows import answered
 from tests.sockets import said
@@ -119,10 +120,8 @@ def test_a_revoked_key_ends_a_socket_that_only_listens(opened, turnstile, monkey
 def test_one_that_is_looked_at_again_goes_on_while_its_key_is_good(opened, engine, monkeypatch):
     monkeypatch.setattr(consumers, "LOOK_AGAIN", 0.01)
     looks: list[object] = []
-    identify = consumers.identify
-    monkeypatch.setattr(
-        consumers, "identify", lambda scope: (looks.append(scope), identify(scope))[1]
-    )
+    hold = rights.hold
+    monkeypatch.setattr(rights, "hold", lambda scope: (looks.append(scope), hold(scope))[1])
     socket = opened()
     eventually(lambda: len(looks) > 3)
     assert said([socket.ask("Say it"), *socket.rest()]) == "Hello, world"
