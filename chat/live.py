@@ -191,6 +191,7 @@ class LiveResponse:
         try:
             yield reader
         finally:
+            reader.leave()
             with self._lock:
                 self._readers.discard(reader)
 

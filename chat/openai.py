@@ -20,6 +20,7 @@ from modelhost.types import FinishReason, ModelCard
 
 PING = ": ping\n"  # one newline: with two, the official client reads an empty event
 DONE = "data: [DONE]\n\n"
+PLACE = "the piece of text goes here"
 STOPPING = "The server is stopping. The response goes on when it is back: retry to join it."
 
 
@@ -90,6 +91,13 @@ class ChunkWriter:
             "model": model,
         }
         self._include_usage = include_usage
+        # Of a piece's chunk only the text differs; the rest takes twenty times as long to write.
+        chunk = self.delta({"content": PLACE})
+        self._before, _, self._behind = chunk.rpartition(events.one_line(PLACE))
+
+    def text(self, text: str) -> str:
+        """A chunk with a piece of the answer."""
+        return f"{self._before}{events.one_line(text)}{self._behind}"
 
     def delta(self, delta: dict[str, Any], reason: str | None = None) -> str:
         """A chunk with one choice; its finish reason is null until the end."""
@@ -115,7 +123,7 @@ async def stream(
     yield write.delta({"role": "assistant", "content": ""})
     async with aclosing(live.follow()) as pieces:
         async for piece in pieces:
-            yield write.delta({"content": piece.text}) if piece.text else PING
+            yield write.text(piece.text) if piece.text else PING
     outcome = live.outcome
     if outcome is None or outcome.failed:
         failure = Failure(503, Code.SERVER_STOPPING, STOPPING)

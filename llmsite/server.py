@@ -18,6 +18,7 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol
 
 from chat.errors import Failure
 from llmsite import sockets
+from llmsite.eager import EagerConnection
 from llmsite.flow import Flow
 from llmsite.limits import too_large, too_slow
 from llmsite.sockets import CountedSocket
@@ -131,5 +132,6 @@ class Server(daphne.server.Server):
     def listen_success(self, port: IListeningPort) -> None:
         """daphne listens: connections are ours from the first."""
         port.factory = CountingFactory(self)
+        port.transport = EagerConnection
         sockets.limit(self.ws_factory)
         super().listen_success(port)

@@ -6,10 +6,10 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import suppress
 
 from modelhost.text import ResponseDecoder
 from modelhost.types import Finish, FinishReason, Piece, Usage
+from modelhost.wakeups import Wakeups, wakeups
 
 
 class Ticket:
@@ -42,7 +42,7 @@ class Ticket:
         self._lock = threading.Lock()
         self._pieces: deque[Piece] = deque()
         self._ended = threading.Event()
-        self._waiter: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
+        self._waiter: tuple[Wakeups, asyncio.Event] | None = None
         # One by one, as they once came: where a tokenizer's text depends on how its ids are
         # cut, this is the text that the reader saw.
         self.resumed_text = "".join(decoder.feed([one]) for one in self._shown(resumed))
@@ -66,7 +66,7 @@ class Ticket:
     async def _iterate(self) -> AsyncIterator[Piece]:
         wake = asyncio.Event()
         with self._lock:
-            self._waiter = (asyncio.get_running_loop(), wake)
+            self._waiter = (wakeups(), wake)
         while True:
             wake.clear()  # before looking, so that nothing put after the look is missed
             with self._lock:
@@ -142,8 +142,7 @@ class Ticket:
         waiter = self._waiter
         if waiter is not None:
             loop, event = waiter
-            with suppress(RuntimeError):  # the consumer's loop is closed: nobody waits there
-                loop.call_soon_threadsafe(event.set)
+            loop.call(event.set)
 
 
 def ahead(ticket: Ticket, line: Iterable[Ticket]) -> int:

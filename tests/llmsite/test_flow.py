@@ -86,7 +86,7 @@ def test_who_does_not_read_stops_the_generator_and_no_neighbour(server):
         made = settled("sleeper")
         answer = httpx.get(f"{server.address}/big?name=neighbour&count={PIECES}", timeout=20)
 
-        assert made < PIECES / 2
+        assert made * len(PIECE) < 1 << 20, "also the system keeps little of it"
         assert len(answer.content) == PIECES * len(PIECE)
         assert sent["sleeper"] == made
         assert rest(sleeper) > PIECES * len(PIECE), "it wakes up, and nothing was lost"

@@ -1,0 +1,48 @@
+"""Telling an event loop from other threads what to call, at the price of waking it once.
+
+A step of the engine has news for every stream. Each `call_soon_threadsafe` writes to the loop's
+socket and lets go of the interpreter's lock, which an engine at work takes; docs/decisions/0027.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from weakref import WeakKeyDictionary, ref
+
+
+class Wakeups:
+    """What one loop is to call, from any thread, in the order in which it was told."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = ref(loop)  # weak, so that it is forgotten with its loop
+        self._due: deque[Callable[[], object]] = deque()
+        self._woken = False
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Have it called soon; never, if the loop is closed. It must not raise."""
+        self._due.append(callback)
+        if not self._woken:
+            self._woken = True
+            if (loop := self._loop()) is not None:
+                with suppress(RuntimeError):
+                    loop.call_soon_threadsafe(self._run)
+
+    def _run(self) -> None:
+        self._woken = False  # before looking: who comes behind the last look wakes the loop anew
+        while self._due:
+            self._due.popleft()()
+
+
+_of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Wakeups] = WeakKeyDictionary()
+
+
+def wakeups() -> Wakeups:
+    """Those of the running loop."""
+    loop = asyncio.get_running_loop()
+    found = _of_loops.get(loop)
+    if found is None:
+        found = _of_loops[loop] = Wakeups(loop)
+    return found
