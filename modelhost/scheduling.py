@@ -7,11 +7,14 @@ still run are cancelled (a stop text is a cancel, too), nothing is ever taken in
 A request that finds no room waits while later and smaller ones are let past it, and with
 enough of those it waits for ever. Here nobody overtakes who waits for room, and one that
 was put back, whose reader has begun to read, is the next to be taken in.
+
+A prompt of many steps had each of them whole, and short ones behind it waited for its end. Here it
+leaves up to half of a step to those; docs/decisions/0028.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from transformers.generation.continuous_batching.requests import RequestStatus
@@ -24,6 +27,7 @@ from modelhost.sharing import OwnedBlocks
 from modelhost.speculation import Speculator
 
 NAME = "modelhost"
+LEAST = 32  # tokens of a prompt in a step: less is not worth an attention of its own
 
 
 class Scheduler(FIFOScheduler):
@@ -34,6 +38,8 @@ class Scheduler(FIFOScheduler):
         self.blocks = OwnedBlocks(cache, self._state)
         self.speculator: Speculator | None = None  # where drafts are worth their rows
         self._token_budget = 0  # of the step that is being scheduled
+        self._behind = 0  # tokens of the prompts behind the one that is being dealt with
+        self._has_room = True  # for more than one prompt
 
     def _state(self, request_id: str) -> Any:
         return self.waiting_requests.get(request_id) or self.active_requests[request_id]
@@ -66,15 +72,36 @@ class Scheduler(FIFOScheduler):
             reads += sum(draft.state.current_len() for draft in drafts)
         return batch, fast_path, tokens, reads
 
-    def _process_candidates(self, candidates: Iterable[Any], *args: Any, **options: Any) -> Any:
+    def _process_candidates(self, candidates: Sequence[Any], *args: Any, **options: Any) -> Any:
+        self._behind = sum(len(state.remaining_prefill_tokens) for state in candidates)
         return super()._process_candidates(self._in_turn(candidates), *args, **options)
 
     def _in_turn(self, candidates: Iterable[Any]) -> Iterator[Any]:
         """As far as the first that waits and got no room. Each is dealt with before the next."""
         for state in candidates:
+            self._behind -= len(state.remaining_prefill_tokens)
             yield state
             if state.request_id in self.waiting_requests:
                 return
+
+    def _try_to_meet_safety_margin(self) -> bool:
+        self._has_room = super()._try_to_meet_safety_margin()
+        return self._has_room
+
+    def _schedule_request(
+        self, state: Any, request_tokens: list[int], token_budget: int, *rest: Any
+    ) -> None:
+        share = self._share(len(request_tokens), token_budget)
+        super()._schedule_request(state, request_tokens, share, *rest)
+
+    def _share(self, tokens: int, budget: int) -> int:
+        """How much of what is left of a step a request may use: what it can use up is its own.
+
+        What needs another step anyway leaves half to those behind it, as far as they need it.
+        """
+        if tokens <= budget or budget < 2 * LEAST or not self._has_room:
+            return budget
+        return max(budget // 2, budget - self._behind)
 
     def _infer_request_tokens(self, state: Any, removed: set[str]) -> list[int]:
         """What a request has to compute, less what its owner's blocks already hold.

@@ -1,7 +1,8 @@
-"""Who is taken in when the cache is full: in turn, whatever the sizes and the sharing."""
+"""Who is taken in when the cache is full, and whose prompt is computed: in turn, shared fairly."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from modelhost.engine import Engine
+from modelhost.ticket import Ticket
 from modelhost.types import Sampling
+from tests.modelhost.conftest import Gate
 
 CACHE = 256
 START = [1, *range(10, 30)]
@@ -76,3 +79,67 @@ def test_who_was_put_back_goes_on_before_who_never_ran(engine, ids_of):
 
     assert set(ended[:2]) == {"one", "two"}, "one of them lost its place to the other"
     assert engine.restarts == 0
+
+
+STEP = 96  # tokens
+PROMPT = [*START * 19]  # of more than four steps
+
+
+@pytest.fixture
+def held(load_tiny, serve, gate) -> Engine:
+    """An engine of small steps that is in the middle of one until the gate opens."""
+    loaded = load_tiny()
+    engine = serve(loaded)
+    engine._manager.batch_processor.max_batch_tokens = STEP
+    gate.guard(loaded.model)
+    engine.submit(START, Sampling(max_tokens=1))
+    gate.wait_reached()
+    return engine
+
+
+def in_order_of_their_first_token(tickets: dict[str, Ticket], gate: Gate) -> dict[str, list[int]]:
+    """The ids of all answers, read from when the gate opens."""
+    answers: dict[str, list[int]] = {}
+
+    async def read(name: str, ticket: Ticket) -> None:
+        async for piece in ticket:
+            answers.setdefault(name, []).extend(piece.token_ids)
+
+    async def read_all() -> None:
+        reading = asyncio.gather(*(read(*pair) for pair in tickets.items()))
+        await asyncio.sleep(0)
+        gate.open()
+        async with asyncio.timeout(60):
+            await reading
+
+    asyncio.run(read_all())
+    return answers
+
+
+def test_short_prompts_do_not_wait_for_the_end_of_a_long_one(held, gate, ids_of):
+    prompts = {"long": PROMPT, **{f"short {n}": [40 + n, *START] for n in range(6)}}
+    tickets = {name: held.submit(prompt, SHORT, owner=name) for name, prompt in prompts.items()}
+    answers = in_order_of_their_first_token(tickets, gate)
+
+    assert list(answers)[-1] == "long"
+    for name, prompt in prompts.items():
+        assert answers[name] == ids_of(held.submit(prompt, SHORT, owner=f"{name} alone"))
+
+
+def test_a_long_prompt_has_half_of_each_step_however_many_come_behind_it(held, gate):
+    crowd = {f"short {n}": held.submit([40 + n, *START], SHORT, owner="one") for n in range(8)}
+    tickets = {"long": held.submit(PROMPT, SHORT, owner="two")}
+    late = {f"late {n}": held.submit([80 + n, *START], SHORT, owner="three") for n in range(60)}
+    order = list(in_order_of_their_first_token({**crowd, **tickets, **late}, gate))
+
+    assert set(order[:8]) == set(crowd), "who came before it is served before it"
+    assert order.index("long") < len(order) - 20
+
+
+def test_alone_a_long_prompt_has_all_of_each_step(held, gate, ids_of):
+    before = held._manager.current_batch
+    ticket = held.submit(PROMPT, Sampling(max_tokens=1), owner="two")
+    gate.open()
+    ids_of(ticket)
+
+    assert held._manager.current_batch - before <= len(PROMPT) // STEP + 2
