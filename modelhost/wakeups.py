@@ -23,12 +23,14 @@ class Wakeups:
 
     def call(self, callback: Callable[[], object]) -> None:
         """Have it called soon; never, if the loop is closed. It must not raise."""
+        loop = self._loop()
+        if loop is None or loop.is_closed():
+            return
         self._due.append(callback)
         if not self._woken:
             self._woken = True
-            if (loop := self._loop()) is not None:
-                with suppress(RuntimeError):
-                    loop.call_soon_threadsafe(self._run)
+            with suppress(RuntimeError):  # it was closed just now
+                loop.call_soon_threadsafe(self._run)
 
     def _run(self) -> None:
         self._woken = False  # before looking: who comes behind the last look wakes the loop anew
