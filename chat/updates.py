@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
-from django.db import connection
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from chat.models import Response
 
@@ -22,21 +22,26 @@ def update_active(response_id: UUID, worker: str, values: Mapping[str, Any]) -> 
 
     The same as `filter(pk=…, worker=…, status__in=ACTIVE).update(…)`, in one statement.
     """
-    fields = [Response._meta.get_field(name) for name in values]
+    database = connections[DEFAULT_DB_ALIAS]  # `connection` would look for it at each use
     parameters = [
-        field.get_db_prep_save(value, connection)  # type: ignore[union-attr]
-        for field, value in zip(fields, values.values(), strict=True)
+        field.get_db_prep_save(value, database)
+        for field, value in zip(_fields(tuple(values)), values.values(), strict=True)
     ]
-    key = Response._meta.pk.get_db_prep_value(response_id, connection)
-    with connection.cursor() as cursor:
-        sql = _statement(connection.vendor, tuple(values))
+    key = Response._meta.pk.get_db_prep_value(response_id, database)
+    with database.cursor() as cursor:
+        sql = _statement(database.vendor, tuple(values))
         cursor.execute(sql, [*parameters, key, worker, *Response.ACTIVE])
         return bool(cursor.rowcount)
 
 
 @lru_cache
+def _fields(names: tuple[str, ...]) -> list[Any]:
+    return [Response._meta.get_field(name) for name in names]
+
+
+@lru_cache
 def _statement(vendor: str, names: tuple[str, ...]) -> str:  # a vendor has its own quotes
-    quote = connection.ops.quote_name
+    quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
 
     def column(name: str) -> str:
         return quote(str(Response._meta.get_field(name).column))  # type: ignore[union-attr]
