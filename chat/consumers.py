@@ -83,6 +83,10 @@ class ChatConsumer(AsyncWebsocketConsumer):
         else:
             await self._messages.put(text_data)
 
+    async def disconnect(self, code: int) -> None:
+        """The client is gone: nothing is said from now on, also while that is being dealt with."""
+        self._closing = True
+
     async def hang_up(self, status: int) -> None:
         """Close for a reason that has a status in HTTP: codes from 4000 on are an application's.
 

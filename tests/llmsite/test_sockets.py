@@ -138,6 +138,25 @@ def test_who_reads_nothing_for_long_is_cut_off(server, key, user, told, monkeypa
         assert len(told) < PIECES
 
 
+def test_for_who_is_gone_nothing_is_made_while_that_is_dealt_with(
+    server, key, user, told, monkeypatch
+):
+    go_on = threading.Event()
+
+    async def slow() -> None:
+        await asyncio.to_thread(go_on.wait, 10)
+
+    monkeypatch.setattr("channels.generic.websocket.aclose_old_connections", slow)
+    with deaf(server, key) as connection:
+        connection.sendall(ask_for(answered(user, "Hi")))
+        eventually(lambda: len(told) > 0)
+    made = settled(told)
+    go_on.set()
+
+    assert made < PIECES / 2
+    eventually(lambda: readers.total == 0)
+
+
 def test_a_message_may_be_as_large_as_a_body(socket, engine):
     frame = '{"type": "ping", "id": ""}'
     socket.connection.send(frame + " " * (settings.LLMSITE_MAX_BODY - len(frame)))
