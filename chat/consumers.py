@@ -63,13 +63,13 @@ class ChatConsumer(AsyncWebsocketConsumer):
             if failure is None and not isinstance(error, DisallowedHost):
                 raise
             if failure is None or failure.status in REFUSED:
-                await self.close()
+                await self._said(self.close())
                 return
-            await self.accept()  # so that it can be said: come again later
+            await self._said(self.accept())  # so that it can be said: come again later
             await self._tell(refused(error))
             await self.hang_up(failure.status)
             return
-        await self.accept()
+        await self._said(self.accept())
         self._begin(self._work)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:

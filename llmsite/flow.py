@@ -24,7 +24,10 @@ class Flow:
     """Open while the client takes what is written to it; `cut` is called when it stalls.
 
     A push producer in Twisted's sense, registered with the request that it belongs to.
+    is_over: nothing more reaches the client.
     """
+
+    is_over = False
 
     def __init__(self, cut: Callable[[], None]) -> None:
         self._cut = cut
@@ -56,9 +59,11 @@ class Flow:
 
     def stopProducing(self) -> None:  # noqa: N802
         """The connection is gone, or the response is complete."""
+        self.is_over = True
         self.resumeProducing()
 
     def _stalled(self) -> None:
         self._deadline = None
+        self.is_over = True
         self._open.set()
         self._cut()

@@ -124,10 +124,17 @@ class Server(daphne.server.Server):
     """The server of `manage.py serve`: counts what comes, waits for who reads slowly."""
 
     async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
-        """The application's `send`; daphne's own never waits."""
+        """The application's `send`; daphne's own never waits.
+
+        Raises ConnectionResetError where a socket is gone (ASGI's WebSocket specification 2.4):
+        its application would otherwise learn that behind all that it still has to say. A request's
+        is cancelled by Django.
+        """
         await super().handle_reply(protocol, message)
         if isinstance(protocol, CountedRequest | CountedSocket):
             await protocol.flow.open()
+        if isinstance(protocol, CountedSocket) and protocol.flow.is_over:
+            raise ConnectionResetError("the client is gone")
 
     def listen_success(self, port: IListeningPort) -> None:
         """daphne listens: connections are ours from the first."""

@@ -121,7 +121,7 @@ def test_who_leaves_while_the_generator_waits_releases_it(server):
     with asking(server, "leaver"):
         settled("leaver")
 
-    assert left.wait(1)
+    assert left.wait(10)
 
 
 def test_a_connection_is_used_again_after_it_was_full(server):

@@ -143,9 +143,11 @@ def test_for_who_is_gone_nothing_is_made_while_that_is_dealt_with(
 ):
     go_on = threading.Event()
 
-    async def slow() -> None:
-        await asyncio.to_thread(go_on.wait, 10)
+    async def slow() -> None:  # before and after an application hears of its end
+        if told:
+            await asyncio.to_thread(go_on.wait, 10)
 
+    monkeypatch.setattr("channels.consumer.aclose_old_connections", slow)
     monkeypatch.setattr("channels.generic.websocket.aclose_old_connections", slow)
     with deaf(server, key) as connection:
         connection.sendall(ask_for(answered(user, "Hi")))
