@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from chat.exchanges import Exchange, cut_exchanges, root_fingerprint, split_system
 from chat.models import Conversation, Prompt, Response, shorten
+from chat.statements import insert
 from modelhost.types import Role, Turn
 
 
@@ -188,7 +189,7 @@ def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:
         responses.append(follows)
     Prompt.objects.bulk_create(prompts)
     Response.objects.bulk_create(responses)
-    return Prompt.objects.create(
+    new = Prompt(
         id=place.prompt_id,
         conversation=conversation,
         follows=follows,
@@ -197,6 +198,8 @@ def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:
         earlier=[earlier.as_json() for earlier in place.earlier],
         created_at=now,
     )
+    insert(new)
+    return new
 
 
 def _imported_prompt(

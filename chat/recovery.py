@@ -21,7 +21,8 @@ from chat.admission import admission, caller_of
 from chat.exchanges import extend_fingerprint
 from chat.live import LiveResponse
 from chat.models import Response
-from chat.recorder import LEASE, WORKER, Record, release, settle
+from chat.record import LEASE, WORKER, Record
+from chat.recorder import release, settle
 from modelhost.errors import Busy, NotReady, RequestRefused
 from modelhost.ticket import Ticket
 from modelhost.types import Sampling

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
 from uuid import UUID
 
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from chat.live import LiveResponse, Outcome, stored_outcome, usage_of
 from chat.models import Response
-from chat.recorder import SETTLED, WORKER
+from chat.record import SETTLED, WORKER
 from chat.recovery import fingerprint_of
 from modelhost.types import FinishReason, Usage
 
@@ -40,7 +43,16 @@ def show(live: LiveResponse, row: Response | None) -> None:
 
 def stop_requests() -> list[UUID]:
     """Responses of this process that were stopped through another one."""
-    return list(stopped_elsewhere().values_list("pk", flat=True))
+    database = connections[DEFAULT_DB_ALIAS]
+    with database.cursor() as cursor:
+        cursor.execute(*_stopped_elsewhere(database.vendor))
+        return [Response._meta.pk.to_python(key) for (key,) in cursor.fetchall()]
+
+
+@lru_cache
+def _stopped_elsewhere(vendor: str) -> tuple[str, tuple[Any, ...]]:  # each has its own quotes
+    sql, parameters = stopped_elsewhere().values_list("pk").query.sql_with_params()
+    return sql, tuple(parameters)
 
 
 def stopped_elsewhere() -> QuerySet[Response]:

@@ -24,8 +24,10 @@ from chat.idempotency import Attempt, KeyTaken
 from chat.live import LiveResponse, Outcome
 from chat.models import Conversation, Response
 from chat.questions import Accepted, Question
-from chat.recorder import LEASE, WORKER, Record, release, settle
+from chat.record import LEASE, WORKER, Record
+from chat.recorder import release, settle
 from chat.recovery import Continuation
+from chat.statements import insert
 from chat.supervisor import supervisor
 from chat.turns import turns
 from modelhost.errors import GenerationFailed, ModelHostError
@@ -207,7 +209,7 @@ def _store(response: Response, question: Question, attempt: Attempt, place: hist
         response.prompt = prompt
         response.created_at = max(timezone.now(), prompt.created_at + timedelta(microseconds=1))
         response.lease_until = timezone.now() + LEASE
-        response.save(force_insert=True)
+        insert(response)
         attempt.remember(response)
 
 

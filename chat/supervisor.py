@@ -30,7 +30,7 @@ from django.db import connections
 from django.utils import timezone
 
 from chat.live import LiveResponse
-from chat.recorder import Record
+from chat.record import Record
 from chat.upkeep import Running, Upkeep, stop
 from modelhost.ticket import Ticket
 from modelhost.types import Finish, FinishReason, Usage

@@ -8,14 +8,14 @@ next one tries again: everybody's answers depend on it.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from uuid import UUID
 
 from chat import idempotency, recovery, remote
 from chat.live import LiveResponse, Outcome
 from chat.models import Response
-from chat.recorder import LEASE, Record, commit
+from chat.record import Record
+from chat.recorder import commit
 from modelhost.errors import LoadFailed, NotReady
 from modelhost.host import host
 from modelhost.ticket import Ticket
@@ -49,7 +49,7 @@ class Upkeep:
 
     def write(self) -> None:
         """Everything new and every lease that grows old, in one transaction."""
-        due = [record for record, _ in list(self._running.values()) if _is_due(record)]
+        due = [record for record, _ in list(self._running.values()) if record.due]
         if not due:
             return
         try:
@@ -120,8 +120,3 @@ def stop(record: Record, ticket: Ticket) -> None:
     """End a generation because somebody wished it."""
     record.stopped = True
     ticket.cancel()
-
-
-def _is_due(record: Record) -> bool:
-    renew_at = record.renewed_at + LEASE.total_seconds() / 3
-    return record.dirty or renew_at < time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Self
 
@@ -11,6 +10,7 @@ from django.db import models
 from django.utils import timezone
 
 from chat import keys
+from chat.statements import fetch
 
 KEY_USE_RESOLUTION = timedelta(minutes=1)
 
@@ -49,9 +49,10 @@ class ApiKey(models.Model):
         """The usable key with this secret: not revoked, its user active."""
         if not keys.well_formed(secret):
             return None
-        rows = cls.objects.filter(prefix=keys.prefix(secret), revoked_at=None, user__is_active=True)
-        candidates: Iterable[Self] = rows.select_related("user").order_by()
-        return next((row for row in candidates if keys.matches(secret, row.digest)), None)
+        row = fetch(cls, "prefix", keys.prefix(secret), to="user")
+        if row is None or row.revoked_at is not None or not row.user.is_active:
+            return None
+        return row if keys.matches(secret, row.digest) else None
 
     def touch(self) -> None:
         """Note the use, at most once a minute: authentication should not cost a write each time."""

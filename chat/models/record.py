@@ -15,6 +15,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
+from chat.statements import insert
 from modelhost.types import Role, ToolCall, Turn
 
 TITLE_LENGTH = 120
@@ -29,7 +30,9 @@ class ConversationQuerySet(models.QuerySet["Conversation"]):
 
     def begin(self, *, user: Any, title: str, system: str) -> Conversation:
         """A new conversation; without a persona of its own it keeps the installation's."""
-        return self.create(user=user, title=title, system=system or settings.LLMSITE_SYSTEM)
+        row = self.model(user=user, title=title, system=system or settings.LLMSITE_SYSTEM)
+        insert(row)
+        return row
 
 
 class Conversation(models.Model):

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from chat import recovery, remote
 from chat.models import Conversation, Prompt, Response
-from chat.recorder import WORKER
+from chat.record import WORKER
 
 OVER = 3000
 

@@ -8,11 +8,13 @@ from contextlib import contextmanager
 
 import pytest
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chat.live import LiveResponse
 from chat.models import Conversation, Prompt, Response
-from chat.recorder import WORKER, Record, commit
+from chat.record import WORKER, Record
+from chat.recorder import commit
 from modelhost.types import Finish, FinishReason, Piece, Role, Turn, Usage
 
 
@@ -143,6 +145,45 @@ def test_trouble_with_the_database_loses_nothing(user, error):
 
     commit(records)
     assert [row_of(record).text for record in records] == ["one", "two"]
+    for record in records:
+        assert row_of(record).first_token_at == record.first_token_at is not None
+
+
+def test_only_what_is_new_is_written(user):
+    record = record_of(user)
+    record.started_at = timezone.now()
+    with CaptureQueriesContext(connection) as queries:
+        commit([record])
+        record.take(Piece("a", (97,)))
+        commit([record])
+        record.take(Piece("b", (98,)))
+        commit([record])
+        record.leased_at -= 2
+        commit([record])
+
+    written = [one["sql"] for one in queries if "UPDATE" in one["sql"]]
+    columns = ["started_at", "first_token_at", '"text"', "lease_until"]
+    assert [[name for name in columns if name in sql] for sql in written] == [
+        columns,
+        ["first_token_at", '"text"'],
+        ['"text"'],
+        ["lease_until"],
+    ]
+    row = row_of(record)
+    assert (row.started_at, row.first_token_at) == (record.started_at, record.first_token_at)
+    assert (row.text, row.status, row.attempts) == ("ab", "streaming", 0)
+    assert row.lease_until > timezone.now()
+
+
+def test_of_many_rows_those_that_are_gone_are_known(user):
+    records = [record_of(user, f"text {at}") for at in range(5)]
+    row_of(records[1]).delete()
+    Response.objects.filter(pk=records[3].live.id).update(worker="another-host:1")
+    commit(records)
+
+    assert [record.lost for record in records] == [False, True, False, True, False]
+    assert [row_of(records[at]).text for at in (0, 2, 4)] == ["text 0", "text 2", "text 4"]
+    assert row_of(records[3]).text == ""
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from django.utils import timezone
 from chat import recovery
 from chat.admission import admission
 from chat.models import Response
-from chat.recorder import WORKER
+from chat.record import WORKER
 from chat.supervisor import supervisor
 from modelhost.host import host
 from tests.chat.rows import ELSEWHERE, ask, carried_elsewhere, left_behind, row_of

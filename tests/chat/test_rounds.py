@@ -12,7 +12,7 @@ from django.db.utils import ConnectionHandler
 
 from chat import health, upkeep
 from chat import supervisor as module
-from chat.recorder import Record
+from chat.record import Record
 from chat.supervisor import supervisor
 from tests.chat.rows import ask, row_of
 from tests.fakes import ScriptedEngine, Turnstile

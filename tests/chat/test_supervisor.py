@@ -10,7 +10,7 @@ import pytest
 from django.db import DataError, OperationalError, connections, transaction
 from django.utils import timezone
 
-from chat import recorder, responses, upkeep
+from chat import record, recorder, responses, upkeep
 from chat import supervisor as module
 from chat.models import Response
 from chat.supervisor import supervisor
@@ -25,16 +25,16 @@ def trouble(monkeypatch):
     """Makes the next commits fail; tells when they did."""
 
     def cause(error: Exception, *, times: int = 1, text: str = "") -> threading.Semaphore:
-        write, left, happened = recorder._write, [times], threading.Semaphore(0)
+        news, left, happened = recorder._news, [times], threading.Semaphore(0)
 
         def failing(record):
             if left[0] and text in record.live.text:
                 left[0] -= 1
                 happened.release()
                 raise error
-            return write(record)
+            return news(record)
 
-        monkeypatch.setattr(recorder, "_write", failing)
+        monkeypatch.setattr(recorder, "_news", failing)
         return happened
 
     return cause
@@ -141,8 +141,7 @@ def test_an_error_that_nobody_foresaw_stops_no_answer(user, engine, trouble):
 
 
 def test_a_silent_generation_keeps_its_lease(user, serve, gate, monkeypatch):
-    monkeypatch.setattr(recorder, "LEASE", timedelta(seconds=0.3))
-    monkeypatch.setattr(upkeep, "LEASE", timedelta(seconds=0.3))
+    monkeypatch.setattr(record, "LEASE", timedelta(seconds=0.3))
     monkeypatch.setattr(module, "COMMIT_EVERY", 0.01)
     monkeypatch.setattr(module, "LOOK_EVERY", 0.01)
     serve(ScriptedEngine(gate=gate))

@@ -108,13 +108,13 @@ class Hold:
 @pytest.fixture
 def commits(monkeypatch) -> Hold:
     """Commits are slow: what ends meanwhile is not written yet."""
-    hold, write = Hold(), recorder._write
+    hold, news = Hold(), recorder._news
 
     def held(record):
         hold()
-        return write(record)
+        return news(record)
 
-    monkeypatch.setattr(recorder, "_write", held)
+    monkeypatch.setattr(recorder, "_news", held)
     return hold
 
 
