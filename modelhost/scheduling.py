@@ -9,7 +9,8 @@ enough of those it waits for ever. Here nobody overtakes who waits for room, and
 was put back, whose reader has begun to read, is the next to be taken in.
 
 A prompt of many steps had each of them whole, and short ones behind it waited for its end. Here it
-leaves up to half of a step to those; docs/decisions/0028.
+leaves up to half of a step to those, and of several such prompts one after the other is computed;
+docs/decisions/0028.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from modelhost.speculation import Speculator
 
 NAME = "modelhost"
 LEAST = 32  # tokens of a prompt in a step: less is not worth an attention of its own
+# Of a long prompt behind another one, so that it has its place in the cache: it would be overtaken
+# there as well. One token alone would be computed by another kernel than the rest of its prompt.
+FOOTHOLD = 2
 
 
 class Scheduler(FIFOScheduler):
@@ -38,7 +42,8 @@ class Scheduler(FIFOScheduler):
         self.blocks = OwnedBlocks(cache, self._state)
         self.speculator: Speculator | None = None  # where drafts are worth their rows
         self._token_budget = 0  # of the step that is being scheduled
-        self._behind = 0  # tokens of the prompts behind the one that is being dealt with
+        self._behind = 0  # tokens that those behind the one that is being dealt with shall have
+        self._has_cut = False  # a prompt that is too long for this step
         self._has_room = True  # for more than one prompt
 
     def _state(self, request_id: str) -> Any:
@@ -73,13 +78,14 @@ class Scheduler(FIFOScheduler):
         return batch, fast_path, tokens, reads
 
     def _process_candidates(self, candidates: Sequence[Any], *args: Any, **options: Any) -> Any:
-        self._behind = sum(len(state.remaining_prefill_tokens) for state in candidates)
+        self._has_cut = False
+        self._behind = sum(map(self._wanted, candidates))
         return super()._process_candidates(self._in_turn(candidates), *args, **options)
 
     def _in_turn(self, candidates: Iterable[Any]) -> Iterator[Any]:
         """As far as the first that waits and got no room. Each is dealt with before the next."""
         for state in candidates:
-            self._behind -= len(state.remaining_prefill_tokens)
+            self._behind -= self._wanted(state)
             yield state
             if state.request_id in self.waiting_requests:
                 return
@@ -94,14 +100,26 @@ class Scheduler(FIFOScheduler):
         share = self._share(len(request_tokens), token_budget)
         super()._schedule_request(state, request_tokens, share, *rest)
 
-    def _share(self, tokens: int, budget: int) -> int:
-        """How much of what is left of a step a request may use: what it can use up is its own.
+    def _wanted(self, state: Any) -> int:
+        """What a prompt is to have of this step, also if a long one is before it."""
+        tokens = len(state.remaining_prefill_tokens)
+        return tokens if self._is_short(tokens) else FOOTHOLD
 
-        What needs another step anyway leaves half to those behind it, as far as they need it.
+    def _is_short(self, tokens: int) -> bool:
+        return tokens <= self._token_budget // 2
+
+    def _share(self, tokens: int, budget: int) -> int:
+        """How much of what is left of a step a request may use.
+
+        The first long one that needs another step anyway leaves up to half to the short ones behind
+        it. Other long ones wait for its end, beside those short ones.
         """
-        if tokens <= budget or budget < 2 * LEAST or not self._has_room:
+        if tokens <= budget or self._is_short(tokens) or not self._has_room:
             return budget
-        return max(budget // 2, budget - self._behind)
+        first, self._has_cut = not self._has_cut, True
+        if first and budget < 2 * LEAST:
+            return budget
+        return max(budget - self._behind, budget // 2 if first else min(budget, FOOTHOLD))
 
     def _infer_request_tokens(self, state: Any, removed: set[str]) -> list[int]:
         """What a request has to compute, less what its owner's blocks already hold.

@@ -136,6 +136,19 @@ def test_a_long_prompt_has_half_of_each_step_however_many_come_behind_it(held, g
     assert order.index("long") < len(order) - 20
 
 
+def test_short_prompts_do_not_wait_for_several_long_ones(held, gate, ids_of):
+    prompts = {f"long {n}": [60 + n, *PROMPT] for n in range(4)}
+    prompts |= {f"short {n}": [40 + n, *START] for n in range(6)}
+    tickets = {name: held.submit(prompt, SHORT, owner=name) for name, prompt in prompts.items()}
+    answers = in_order_of_their_first_token(tickets, gate)
+
+    order = list(answers)
+    assert set(order[:6]) == {f"short {n}" for n in range(6)}
+    assert order[6:] == [f"long {n}" for n in range(4)], "one after the other"
+    for name, prompt in prompts.items():
+        assert answers[name] == ids_of(held.submit(prompt, SHORT, owner=f"{name} alone"))
+
+
 def test_alone_a_long_prompt_has_all_of_each_step(held, gate, ids_of):
     before = held._manager.current_batch
     ticket = held.submit(PROMPT, Sampling(max_tokens=1), owner="two")
