@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 class Connection:
     """One HTTP exchange: it ends finished, when the whole answer was sent, or else closed.
 
-    closed: the client left before that. Nothing is called back after the exchange finished,
-    also when its TCP connection, which may carry other exchanges, ends later.
+    closed: the client left before that, or was failed. Nothing is called back after the exchange
+    finished, also when its TCP connection, which may carry other exchanges, ends later.
     """
 
     def __init__(self) -> None:
@@ -108,6 +108,9 @@ class ConnectionWatch:
 
         try:
             await self._application({**scope, KEY: connection}, watched_receive, watched_send)
+        except Exception:
+            connection.close()  # nobody will send the rest
+            raise
         finally:
             connection.finish()  # also of what was cut off without its last piece
 

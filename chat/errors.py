@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
 OPENAI_PREFIX = "/v1/"
 RESTART = 10  # seconds until a server that stops is probably back
+UNFORESEEN = "Something went wrong on the server; the log has the details."
 
 
 class Code(StrEnum):
@@ -266,5 +267,4 @@ def not_found(request: HttpRequest, exception: Exception) -> Any:
 
 
 def server_error(request: HttpRequest) -> Any:
-    message = "Something went wrong on the server; the log has the details."
-    return respond(Failure(500, Code.INTERNAL_ERROR, message), request.path)
+    return respond(Failure(500, Code.INTERNAL_ERROR, UNFORESEEN), request.path)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from chat.errors import Code
+from chat.errors import UNFORESEEN, Code
 from chat.live import LiveResponse, Outcome
 from chat.models import Response
 from chat.questions import Accepted
@@ -96,6 +96,16 @@ def terminal(
         "omitted": list(omitted),
     }
     return Event("done", data, cursor)
+
+
+def broken(response_id: UUID) -> str:
+    """The end of a stream that cannot be made to its end; the response itself may be well."""
+    problem = {
+        "message_id": response_id.hex,
+        "code": Code.INTERNAL_ERROR,
+        "detail": UNFORESEEN,
+    }
+    return Event("error", problem).as_sse()
 
 
 async def follow(

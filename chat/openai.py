@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from chat import events
-from chat.errors import Code, Failure
+from chat.errors import UNFORESEEN, Code, Failure
 from chat.live import LiveResponse, Outcome
 from chat.questions import Accepted
 from modelhost.types import FinishReason, ModelCard
@@ -129,7 +129,7 @@ async def stream(
         failure = Failure(503, Code.SERVER_STOPPING, STOPPING)
         if outcome is not None:
             failure = Failure(500, Code.GENERATION_FAILED, outcome.error)
-        yield f"data: {events.one_line(failure.as_openai())}\n\n"
+        yield failed(failure)
         return
     for index, call in enumerate(tool_calls(live.id, outcome)):
         yield write.delta({"tool_calls": [{"index": index, **call}]})
@@ -137,6 +137,16 @@ async def stream(
     if include_usage:
         yield write.usage(outcome)
     yield DONE
+
+
+def failed(failure: Failure) -> str:
+    """The end of a stream that comes to no answer."""
+    return f"data: {events.one_line(failure.as_openai())}\n\n"
+
+
+def broken() -> str:
+    """The end of a stream that cannot be made to its end."""
+    return failed(Failure(500, Code.INTERNAL_ERROR, UNFORESEEN))
 
 
 def model(card: ModelCard, *, created: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from django.shortcuts import get_object_or_404
 from chat import responses
 from chat.callers import Caller
 from chat.connections import Connection
-from chat.errors import Code, Failure, failure_of
+from chat.errors import UNFORESEEN, Code, Failure, failure_of
 from chat.handshake import identify
 from chat.idempotency import HEADER, Attempt, digest
 from chat.live import LiveResponse
@@ -67,7 +67,7 @@ def refused(error: Exception, name: str | None = None) -> dict[str, Any]:
     failure = failure_of(error)
     if failure is None:
         logger.error("a message of a WebSocket failed", exc_info=error)
-        failure = Failure(500, Code.INTERNAL_ERROR, "Something went wrong on the server.")
+        failure = Failure(500, Code.INTERNAL_ERROR, UNFORESEEN)
     failure = failure.renamed({HEADER: "idempotency_key"})
     return {
         "type": "refused",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -14,6 +15,8 @@ from chat.callers import Scope
 from chat.connections import connection_of
 from chat.rights import rights
 
+logger = logging.getLogger(__name__)
+
 # Seconds between looks whether the reader still may read. They are made when there is something to
 # send, at the latest with a heartbeat: so what is open ends 30 s after a key.
 LOOK_AGAIN = 10.0
@@ -25,14 +28,17 @@ HEADERS = {
 }
 
 
-def sse_response(request: Request, events: AsyncGenerator[str, None]) -> StreamingHttpResponse:
+def sse_response(
+    request: Request, events: AsyncGenerator[str, None], *, broken: str
+) -> StreamingHttpResponse:
     """An event stream from ready-made events, for as long as the caller may read it.
 
+    broken: the last event where making them raises what nobody foresaw: every stream has an end.
     Call it last: no row can be read after it.
     """
     scope = getattr(request, "scope", None)
     if scope is not None:  # else nothing here is asynchronous, and no stream lasts
-        events = _while_allowed(events, scope, connection_of(request).close)
+        events = _while_allowed(events, scope, connection_of(request).close, broken)
     # An open stream would keep its thread's database handle for as long as it lasts.
     connections.close_all()
     return StreamingHttpResponse(
@@ -44,15 +50,20 @@ def sse_response(request: Request, events: AsyncGenerator[str, None]) -> Streami
 
 
 async def _while_allowed(
-    events: AsyncGenerator[str, None], scope: Scope, leave: Callable[[], None]
+    events: AsyncGenerator[str, None], scope: Scope, leave: Callable[[], None], broken: str
 ) -> AsyncGenerator[str, None]:
     """The events. Cut off where the caller's rights ended: coming back for the rest is refused."""
     look_at = time.monotonic() + LOOK_AGAIN
-    async with aclosing(events):
-        async for event in events:
-            if time.monotonic() >= look_at:
-                if not await rights.hold(scope):
-                    leave()
-                    return
-                look_at = time.monotonic() + LOOK_AGAIN
-            yield event
+    try:
+        async with aclosing(events):
+            async for event in events:
+                if time.monotonic() >= look_at:
+                    if not await rights.hold(scope):
+                        leave()
+                        return
+                    look_at = time.monotonic() + LOOK_AGAIN
+                yield event
+    except Exception:  # without an end its reader would wait, or come back for the same
+        logger.exception("a stream broke")
+        leave()
+        yield broken

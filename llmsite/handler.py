@@ -9,6 +9,8 @@ with the signals before and after it three; docs/decisions/0019. Requests take t
 
 from __future__ import annotations
 
+from typing import Any
+
 import django
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIHandler
@@ -28,7 +30,16 @@ class Handler(ASGIHandler):
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         """The response, made in the request's thread."""
         response: HttpResponseBase = await sync_to_async(self._in_turn)(request)
+        response._resource_closers.append(request._stream.close)  # type: ignore[attr-defined]
         return response
+
+    async def send_response(self, response: Any, send: Any) -> None:
+        """Send it; one that breaks is closed as any other, with the body that was asked with."""
+        try:
+            await super().send_response(response, send)
+        except Exception:
+            await sync_to_async(response.close)()
+            raise
 
     def _in_turn(self, request: HttpRequest) -> HttpResponseBase:
         with turns.taken():

@@ -74,6 +74,16 @@ class CountedRequest(WebRequest):
             self.registerProducer(self.flow, True)
         super().handle_reply(message)
 
+    def handle_exception(self, exception: Exception) -> None:
+        """The application raised. An answer that has begun is cut, as there can be no other.
+
+        daphne would raise here, and that is the end of what looks after all its connections.
+        """
+        if self._response_started:
+            self.channel.loseConnection()
+        else:
+            super().handle_exception(exception)
+
     def finish(self) -> None:
         """The answer is complete."""
         self.unregisterProducer()

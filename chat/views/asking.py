@@ -88,10 +88,10 @@ def deliver(
     request: Request, accepted: Accepted, *, stream: bool, status: int = 200
 ) -> APIResponse | StreamingHttpResponse:
     """The answer as the caller wants it: streamed, as one event, or as JSON."""
-    if stream:
-        return sse_response(request, events.stream(accepted.live, omitted=accepted.omitted))
-    if wants_events(request):
-        return sse_response(request, events.whole(accepted.live, omitted=accepted.omitted))
+    if stream or wants_events(request):
+        made = events.stream if stream else events.whole
+        told = made(accepted.live, omitted=accepted.omitted)
+        return sse_response(request, told, broken=events.broken(accepted.live.id))
     outcome = answer(request, accepted)
     return APIResponse(events.message(accepted, outcome), status=status)
 
@@ -107,7 +107,8 @@ def attach(request: Request, response: Response, after: int) -> Stream:
     take_place(request)
     live = responses.follow(response)
     responses.wait_for(live, connection_of(request))
-    return sse_response(request, events.stream(live, after, omitted=response.omitted))
+    told = events.stream(live, after, omitted=response.omitted)
+    return sse_response(request, told, broken=events.broken(live.id))
 
 
 def resumed(request: Request) -> Stream | None:

@@ -55,7 +55,7 @@ class ChatCompletions(APIView):
                 created=created,
                 include_usage=options.get("include_usage", False),
             )
-            return sse_response(request, chunks)
+            return sse_response(request, chunks, broken=openai.broken())
         outcome = answer(request, accepted)
         return APIResponse(openai.completion(accepted, outcome, model=card.name, created=created))
 

@@ -12,7 +12,6 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
-from chat import events
 from chat.filters import ResponseFilter, refuse_unknown
 from chat.models import ApiKey, Response
 from chat.negotiation import wants_events
@@ -20,7 +19,6 @@ from chat.pagination import NewestFirst
 from chat.questions import Question
 from chat.representations import AnswerSerializer, LoggedMessageSerializer
 from chat.requests import MessageSerializer, SendMessageSerializer
-from chat.streams import sse_response
 from chat.views.asking import Stream, ask, deliver, own_conversation, resumed, validated
 
 EVENTS = OpenApiResponse(description="text/event-stream: pieces of text, then `done` or `error`")
@@ -88,7 +86,7 @@ class SendMessage(APIView):
             on_disconnect=data["on_disconnect"],
         )
         accepted = ask(request, question)
-        return sse_response(request, events.stream(accepted.live, omitted=accepted.omitted))
+        return deliver(request, accepted, stream=True)
 
 
 def refuse_foreign_pages(request: Request) -> None:

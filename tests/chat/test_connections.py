@@ -9,6 +9,7 @@ import threading
 from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
+import httpx
 import pytest
 from django.http import StreamingHttpResponse
 from django.test import RequestFactory
@@ -53,16 +54,18 @@ class Waiting(APIView):
 
 
 class Streaming(Waiting):
-    """As many pieces as asked for, then silence until it may go on."""
+    """As many pieces as asked for, then silence until it may go on; and an error, if asked for."""
 
     def get(self, request: Request) -> StreamingHttpResponse:
         here = stage
         here.watch(request)
-        return StreamingHttpResponse(self.pieces(here, int(request.GET["pieces"])))
+        return StreamingHttpResponse(self.pieces(here, **request.GET.dict()))
 
-    async def pieces(self, here: Stage, count: int) -> AsyncGenerator[str, None]:
-        for _ in range(count):
+    async def pieces(self, here: Stage, pieces: str, error: str = "") -> AsyncGenerator[str, None]:
+        for _ in range(int(pieces)):
             yield "piece\n"
+        if error:
+            raise LookupError(error)
         await asyncio.to_thread(here.go_on.wait, 20)
         yield "end\n"
 
@@ -116,6 +119,17 @@ def test_a_client_that_leaves_while_a_thread_works_for_it_is_noticed(views, clie
     late = threading.Event()
     views.connections[0].on_close(late.set)
     assert late.is_set(), "who asks after the end is told at once"
+
+
+def test_a_stream_that_breaks_is_cut_and_the_server_goes_on_looking_after_others(views, server):
+    for _ in range(2):  # what cuts the first one would be gone at the second
+        with (
+            httpx.Client(base_url=server.address, timeout=10) as reader,
+            pytest.raises(httpx.RemoteProtocolError),
+        ):
+            reader.get("/streaming?pieces=2&error=broken")
+
+    assert [one.closed for one in views.connections] == [True, True], "whoever waited, does not"
 
 
 @pytest.mark.parametrize("route", ["/waiting", "/streaming?pieces=3"])

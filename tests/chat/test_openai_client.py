@@ -154,4 +154,4 @@ def _opening(gate):
                 gate.set()
             yield chunk
 
-    return lambda request, chunks: sse_response(request, counted(chunks))
+    return lambda request, chunks, broken: sse_response(request, counted(chunks), broken=broken)

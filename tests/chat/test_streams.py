@@ -11,13 +11,13 @@ import pytest
 from django.db import connection, connections
 
 from chat import events, openai
-from chat.live import LiveResponse, Outcome
+from chat.live import Delta, LiveResponse, Outcome
 from chat.models import ApiKey, Response
 from chat.supervisor import supervisor
 from llmsite.sqlite.base import KEPT
 from modelhost.types import Usage
 from tests.fakes import ScriptedEngine
-from tests.web import eventually
+from tests.web import eventually, read_events
 
 
 @pytest.fixture
@@ -133,6 +133,30 @@ def test_a_client_that_leaves_does_not_stop_the_generation(api, serve, gate):
     assert (row.status, row.text) == ("done", "Hello")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("/chat/new/message/", {"prompt": "Say it", "stream": True}, lambda end: end["code"]),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "Say it"}], "stream": True},
+            lambda end: end["error"]["code"],
+        ),
+    ],
+)
+def test_a_stream_that_breaks_has_an_end_all_the_same(api, engine, monkeypatch, path, body, code):
+    async def breaks(live: LiveResponse, after: int = 0):
+        yield Delta("Hel", 3)
+        raise LookupError("nobody foresaw this")
+
+    monkeypatch.setattr(LiveResponse, "follow", breaks)
+    with api.stream("POST", path, json=body, timeout=5) as response:
+        *_, end = read_events(line for line in response.iter_lines() if "[DONE]" not in line)
+
+    assert code(end.data) == "internal_error"
+    eventually(lambda: supervisor.live(Response.objects.get().pk).attached == 0)
+
+
 def test_forty_idle_streams_hold_no_database_handle(server, user, serve, gate):
     serve(ScriptedEngine("a", gate=gate))
     headers = {"Authorization": f"Bearer {ApiKey.issue(user=user)[1]}"}
@@ -182,9 +206,3 @@ def database_handles() -> int:
 
 def _user(content: str) -> dict[str, str]:
     return {"role": "user", "content": content}
-
-
-async def _without(stream, unwanted: str):
-    async for item in stream:
-        if item != unwanted:
-            yield item
