@@ -75,12 +75,12 @@ class Meter:
         self.load -= load
         if served:
             self._left.append((self._worked, load))
+        self._forget()
 
     def wait(self, excess: Load, now: float) -> int:
         """Whole seconds until so much is expected to have left, 1 to LONGEST_WAIT."""
         self._work(now)
-        while self._left and self._left[0][0] < self._worked - WINDOW:
-            self._left.popleft()
+        self._forget()
         gone = sum((load for _, load in self._left), Load())
         span = min(WINDOW, self._worked)
         waits = [
@@ -89,6 +89,11 @@ class Meter:
             if part > 0 and whole > 0
         ]
         return min(LONGEST_WAIT, max(1, math.ceil(max(waits, default=UNKNOWN_WAIT))))
+
+    def _forget(self) -> None:
+        """What left so long ago that it says nothing about now."""
+        while self._left and self._left[0][0] < self._worked - WINDOW:
+            self._left.popleft()
 
     def _work(self, now: float) -> None:
         if self.load.requests:

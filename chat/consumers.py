@@ -112,6 +112,8 @@ class ChatConsumer(AsyncWebsocketConsumer):
         """One message after the other."""
         while True:
             text = await self._next()
+            if self._closing:
+                return  # nobody would hear of what is begun now
             full, connection = len(self._open) >= MOST, Connection()
             self._open.add(connection)
             reply = await in_thread(reply_to, text, self.scope, connection, full)

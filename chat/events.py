@@ -143,10 +143,9 @@ async def stream(
 async def whole(live: LiveResponse, *, omitted: Sequence[str] = ()) -> AsyncGenerator[str, None]:
     """The complete text as a single piece, then the terminal event."""
     yield opening(live.id, 0)
-    async with aclosing(live.follow()) as pieces:
-        async for piece in pieces:
-            if not piece.text:
-                yield PING
+    async with aclosing(live.until_end()) as beats:
+        async for _ in beats:
+            yield PING
     if live.outcome is not None:
         text = live.text
         yield delta(live.id, text, len(text)).as_sse()

@@ -131,9 +131,9 @@ def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None 
     system, turns = split_system(history)
     root = root_fingerprint(system or (_own_persona(within) if within else ""))
     exchanges, rest = cut_exchanges(root, turns)
-    by_name = _known([exchange.fingerprint for exchange in exchanges], user=user, within=within)
+    known = _known([exchange.fingerprint for exchange in exchanges], user=user, within=within)
     for count in range(len(exchanges), 0, -1):
-        row = by_name.get(exchanges[count - 1].fingerprint)
+        row = _behind(known.get(exchanges[count - 1].fingerprint))
         if row is not None:
             return Place(
                 conversation=row.prompt.conversation,
@@ -154,8 +154,8 @@ def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None 
 
 def _known(
     fingerprints: Sequence[str], *, user: Any, within: Conversation | None
-) -> dict[str, Response]:
-    """The newest answer behind each of these histories, of those that there are."""
+) -> dict[str, uuid.UUID]:
+    """The newest answer's id behind each of these histories, of those that there are."""
     if not fingerprints:
         return {}  # Django builds the whole query before it notices
     rows = Response.objects.for_user(user).filter(
@@ -163,8 +163,15 @@ def _known(
     )
     if within is not None:
         rows = rows.filter(prompt__conversation=within)
-    newest_last = rows.select_related("prompt__conversation").order_by("created_at")
-    return {row.fingerprint: row for row in newest_last}
+    # Only the longest history's row is read: a text and its ids may be long, and there may be many.
+    return dict(rows.order_by("created_at").values_list("fingerprint", "pk"))
+
+
+def _behind(response_id: uuid.UUID | None) -> Response | None:
+    if response_id is None:
+        return None
+    rows = Response.objects.select_related("prompt__conversation")
+    return rows.filter(pk=response_id).first()
 
 
 def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:

@@ -134,7 +134,7 @@ def attempt_of(request: HttpRequest, *, user: Any, api_key: ApiKey | None, body:
     if HEADER in request.headers and not (0 < len(key) <= 255 and key.isprintable()):
         raise ValidationError({HEADER: ["1 to 255 printable characters are required."]})
     tried = request.headers.get(RETRY_HEADER, "0")
-    retry = tried.isdecimal() and int(tried) > 0
+    retry = tried.isdecimal() and bool(tried.strip("0"))
     return Attempt(user, api_key, digest(request.path, body), key, retry)
 
 

@@ -163,6 +163,19 @@ class LiveResponse:
                 if not await reader.woken(HEARTBEAT):
                     yield Delta("", after)
 
+    async def until_end(self) -> AsyncGenerator[None, None]:
+        """Nothing of the text: a beat after each HEARTBEAT seconds, until nothing more comes."""
+        with self._listening() as reader:
+            beat_at = time.monotonic() + HEARTBEAT
+            while True:
+                reader.clear()
+                if self._ended:
+                    return
+                await reader.woken(max(0.0, beat_at - time.monotonic()))
+                if time.monotonic() >= beat_at:
+                    beat_at = time.monotonic() + HEARTBEAT
+                    yield
+
     async def queue(self, every: float = LOOK_AT_QUEUE) -> AsyncGenerator[int | None, None]:
         """How many are ahead, None when nobody knows; ends with the first piece of text.
 

@@ -8,7 +8,7 @@ with the same prompt ids, sampling and seed the text becomes what it would have 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
@@ -25,7 +25,7 @@ from chat.record import LEASE, WORKER, Record
 from chat.recorder import release, settle
 from modelhost.errors import Busy, NotReady, RequestRefused
 from modelhost.ticket import Ticket
-from modelhost.types import Sampling
+from modelhost.types import Sampling, Turn
 
 if TYPE_CHECKING:
     from modelhost.engine import Engine
@@ -70,11 +70,12 @@ def fingerprint_of(row: Response) -> str:
     """
     try:
         continuation = Continuation.of(row)
-    except TypeError:  # rows are as old as their makers
+        if continuation is None:
+            return ""
+        return extend_fingerprint(continuation.history, [*row.prompt.turns(), row.turn()])
+    except Exception:  # rows are as old as their makers, and this one needs an end all the same
+        logger.warning("the history of response %s cannot be read", row.pk, exc_info=True)
         return ""
-    if continuation is None:
-        return ""
-    return extend_fingerprint(continuation.history, [*row.prompt.turns(), row.turn()])
 
 
 def abandoned(ours: Collection[UUID]) -> QuerySet[Response]:
@@ -125,6 +126,7 @@ def _go_on(row: Response, engine: Engine, live: LiveResponse) -> tuple[Record, T
     if continuation is None:
         raise CannotGoOn("its prompt is not known any more.")
     _check(row, engine)
+    said = row.prompt.turns()  # whatever is odd shows before anything runs
     try:
         ticket = engine.submit(
             continuation.prompt_ids,
@@ -138,14 +140,20 @@ def _go_on(row: Response, engine: Engine, live: LiveResponse) -> tuple[Record, T
     # Not the row's text: the ids are the truth that the rest is made from.
     live.catch_up(ticket.resumed_text)
     live.position = lambda: engine.position(ticket)
-    return _record(row, continuation, live, ticket.resumed_text), ticket
+    return _record(row, continuation, live, said, ticket.resumed_text), ticket
 
 
-def _record(row: Response, continuation: Continuation, live: LiveResponse, text: str) -> Record:
+def _record(
+    row: Response,
+    continuation: Continuation,
+    live: LiveResponse,
+    said: Sequence[Turn],
+    text: str,
+) -> Record:
     return Record(
         live=live,
         history=continuation.history,
-        said=row.prompt.turns(),
+        said=said,
         stop_on_leave=row.on_disconnect == Response.OnDisconnect.STOP,
         token_ids=list(row.token_ids),
         text=text,

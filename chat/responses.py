@@ -121,8 +121,8 @@ def follow(response: Response) -> LiveResponse:
     """The response as something to follow, wherever it is being made, or was."""
     live = supervisor.live(response.pk)
     if not supervisor.carries(response.pk):
-        response.refresh_from_db()  # it may have ended between the two looks
-        remote.show(live, response)
+        # It may have ended, or be gone, since it was read.
+        remote.show(live, Response.objects.filter(pk=response.pk).first())
         supervisor.watch(live)
     return live
 

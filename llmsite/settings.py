@@ -6,6 +6,7 @@ Every variable is described in docs/configuration.md; a test says so.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -126,24 +127,30 @@ SQLITE_OPTIONS = {
 }
 
 
+ENGINES = ("django.db.backends.sqlite3", "django.db.backends.postgresql")
 POOL_TIMEOUT = 30.0  # seconds that a request waits for its turn
 
 
 def database(url: str) -> dict[str, object]:
     """Connection settings for a URL. Streams hold no connection, so none is kept open either."""
-    if url.partition(":")[0] not in environ.Env.DB_SCHEMES:
-        raise ImproperlyConfigured("DATABASE_URL is no database's address: postgres://… is one.")
+    engine = environ.Env.DB_SCHEMES.get(url.partition(":")[0])
+    if engine not in ENGINES:
+        raise ImproperlyConfigured(
+            "DATABASE_URL is no address of PostgreSQL or SQLite: postgres://… is one."
+        )
     config: dict[str, object] = {**environ.Env.db_url_config(url), "CONN_MAX_AGE": 0}
-    if config["ENGINE"] == "django.db.backends.sqlite3":
+    given: Any = config.get("OPTIONS", {})  # the URL's own, as `sslmode`
+    if engine == "django.db.backends.sqlite3":
         config["ENGINE"] = "llmsite.sqlite"  # the same, with connections that are used again
-        config["OPTIONS"] = SQLITE_OPTIONS
+        config["OPTIONS"] = {**SQLITE_OPTIONS, **given}
         # Tests use several threads, which an in-memory database would not share.
         config["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
     else:
         # PostgreSQL refuses the hundred-and-first connection. Every request has a thread of its
         # own and needs one for some milliseconds: they take turns.
         size = max(1, env.int("LLMSITE_DATABASE_POOL", default=10))
-        config["OPTIONS"] = {"pool": {"min_size": 1, "max_size": size, "timeout": POOL_TIMEOUT}}
+        pool = {"min_size": 1, "max_size": size, "timeout": POOL_TIMEOUT}
+        config["OPTIONS"] = {"pool": pool, **given}
     return config
 
 

@@ -85,8 +85,8 @@ class Jobs:
             self.check_place()
             if self._closed:
                 raise NotReady("The engine is not running.")
-            self._jobs[job.ticket.request_id] = job
             self._run(job)
+            self._jobs[job.ticket.request_id] = job
 
     def find(self, run_id: str) -> Job | None:
         """Whose run it is; None when it was cancelled or belongs to a thread that died."""

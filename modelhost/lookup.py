@@ -8,7 +8,8 @@ from itertools import takewhile
 
 KNOWN = 3  # tokens that name a place
 REMEMBERED = 16_384  # tokens of an owner's answers; beyond, the memory begins anew
-OWNERS = 64  # that are remembered
+OWNERS = 64  # that are remembered, the last ones
+REMEMBERED_OF_ALL = 131_072  # tokens: a token takes up to 400 bytes, in all at most 50 MB
 NEVER = -1  # no token: where one answer ends and the next begins
 
 
@@ -59,18 +60,22 @@ class Memory:
 
     def __init__(self) -> None:
         self._owners: OrderedDict[str, Lookup] = OrderedDict()
+        self._tokens = 0  # of all owners
 
     def add(self, owner: str, answer: Sequence[int]) -> None:
         """An answer is over."""
         if not owner:
             return
-        lookup = self._owners.pop(owner, None)
-        if lookup is None or len(lookup.tokens) > REMEMBERED:
+        lookup = self._owners.pop(owner, NOTHING)
+        self._tokens -= len(lookup.tokens)
+        if lookup is NOTHING or len(lookup.tokens) > REMEMBERED:
             lookup = Lookup()
         lookup.extend([*answer, NEVER])
         self._owners[owner] = lookup
-        if len(self._owners) > OWNERS:
-            self._owners.popitem(last=False)
+        self._tokens += len(lookup.tokens)
+        while len(self._owners) > OWNERS or self._tokens > REMEMBERED_OF_ALL:
+            _, forgotten = self._owners.popitem(last=False)
+            self._tokens -= len(forgotten.tokens)
 
     def of(self, owner: str) -> Lookup:
         """The owner's answers, one behind the other."""

@@ -109,10 +109,10 @@ def parse_python_call(name: str, text: str) -> ToolCall | None:
         arguments = {
             str(word.arg): ast.literal_eval(word.value) for word in call.keywords if word.arg
         }
-        json.dumps(arguments, allow_nan=False)  # bytes, sets and the like are no JSON
     except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
         return None
-    return ToolCall(name, arguments) if len(arguments) == len(call.keywords) else None
+    whole = len(arguments) == len(call.keywords) and interchangeable(arguments)
+    return ToolCall(name, arguments) if whole else None
 
 
 def parse_json_call(text: str) -> ToolCall | None:
@@ -124,7 +124,22 @@ def parse_json_call(text: str) -> ToolCall | None:
     if not isinstance(data, dict) or not isinstance(data.get("name"), str):
         return None
     arguments = data.get("arguments", data.get("parameters", {}))
-    return ToolCall(data["name"], arguments) if isinstance(arguments, dict) else None
+    if not isinstance(arguments, dict) or not interchangeable(data):
+        return None
+    return ToolCall(data["name"], arguments)
+
+
+def interchangeable(data: Any) -> bool:
+    """Whether everybody can store and send it: JSON in UTF-8 (RFC 8259) without the character NUL.
+
+    Python reads more: NaN, halves of surrogate pairs; and PostgreSQL keeps no NUL.
+    """
+    try:
+        text = json.dumps(data, allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (ValueError, TypeError, RecursionError):
+        return False
+    return "\\u0000" not in text.replace("\\\\", "")
 
 
 def write_python_call(call: ToolCall) -> str:

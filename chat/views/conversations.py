@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.http import StreamingHttpResponse
+from django.http import Http404, StreamingHttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import generics, mixins
 from rest_framework.exceptions import ValidationError
@@ -72,12 +72,11 @@ class ConversationDetail(OwnConversations):
     @extend_schema(request=ConversationSerializer, responses=ConversationRowSerializer)
     def patch(self, request: Request, pk: UUID) -> APIResponse:
         """Rename it, or give it another persona for what comes."""
-        row = self.get_object()
+        self.get_object()
         data = validated(ConversationSerializer, request.data).validated_data
-        for name, value in data.items():
-            setattr(row, name, value)
-        row.save(update_fields=[*data])
-        return APIResponse(ConversationRowSerializer(row).data)
+        if data and not self.get_queryset().filter(pk=pk).update(**data):
+            raise Http404  # it was deleted meanwhile
+        return APIResponse(ConversationRowSerializer(self.get_object()).data)
 
     def delete(self, request: Request, pk: UUID) -> APIResponse:
         """Remove it with everything in it; a response under way is cancelled."""

@@ -44,6 +44,8 @@ class ResponseDetail(generics.RetrieveAPIView[Response]):
 class ResponseEvents(APIView):
     """A response as a stream, to come back to at any time."""
 
+    http_method_names = ["get", "options"]  # a HEAD would follow to the end and say nothing
+
     @extend_schema(parameters=[CursorSerializer], responses={200: EVENTS, 204: None})
     def get(self, request: Request, pk: UUID) -> Stream:
         """What is stored behind the cursor, what comes, how it ends; 204 when that was read."""
@@ -63,8 +65,7 @@ class ResponseStop(APIView):
         live = responses.follow(response)
         responses.stop(response)
         live.wait(SETTLES_WITHIN)
-        response.refresh_from_db()
-        return APIResponse(ResponseSerializer(response).data)
+        return APIResponse(ResponseSerializer(own_response(request, pk)).data)
 
 
 class PromptResponses(APIView):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -289,3 +290,17 @@ def test_a_caller_is_a_key_or_a_person_without_one():
 
     assert len(names) == 4
     assert caller_of(1, 1) == caller_of(1, 1)
+
+
+def test_what_left_long_ago_takes_no_memory(places, clock):
+    always_busy = places.enter("ada", tokens=1)
+    sizes = []
+    for _ in range(3):
+        for _ in range(200):
+            leave = places.enter("bob", tokens=1)
+            clock.now += 1
+            leave()
+        sizes.append(len(pickle.dumps([places._all, places._of])))
+    always_busy()
+
+    assert max(sizes) < 1.1 * sizes[0]

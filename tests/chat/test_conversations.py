@@ -9,6 +9,7 @@ from django.utils.dateparse import parse_datetime
 
 from chat.models import ApiKey, Conversation, Prompt, Response
 from chat.supervisor import supervisor
+from chat.views import conversations
 from tests.fakes import STOP, ScriptedEngine, Turnstile
 from tests.web import read_events, stream, text_of
 
@@ -51,6 +52,19 @@ def test_a_changed_persona_holds_from_then_on(api, engine):
     assert engine.prompt_text(1) == (
         "system: You are Marvin.\nuser: One\nassistant: Hello, world\nuser: Two\n"
     )
+
+
+def test_a_patch_of_what_was_deleted_meanwhile_is_404(api, user, monkeypatch):
+    row = Conversation.objects.begin(user=user, title="Mine", system="")
+    whole = conversations.validated
+
+    def deleting(*arguments):
+        Conversation.objects.all().delete()
+        return whole(*arguments)
+
+    monkeypatch.setattr(conversations, "validated", deleting)
+
+    assert api.patch(f"{URL}{row.pk}/", json={"title": "Ours"}).status_code == 404
 
 
 def test_a_patch_of_nothing_changes_nothing(api, user):

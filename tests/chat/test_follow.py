@@ -215,3 +215,9 @@ def test_a_reader_that_reconnects_never_starts_another_generation(api, serve, me
     nothing = api.request(method, path, json=body, headers={"Last-Event-ID": "nonsense"})
     assert nothing.status_code == 404
     assert len(engine.prompts) == Response.objects.count() == 1
+
+
+def test_nobody_asks_for_the_head_of_a_stream(api, user):
+    row = answered(user, "Hi")
+
+    assert api.head(f"/api/responses/{row.pk}/events").status_code == 405

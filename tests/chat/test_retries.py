@@ -30,13 +30,20 @@ def test_a_retry_gets_the_response_of_the_first_try(api, engine):
     assert len(engine.prompts) == Response.objects.count() == 1
 
 
-@pytest.mark.parametrize("count", ["0", "", "x", "-1", "1.5", None])
+@pytest.mark.parametrize("count", ["0", "000", "", "x", "-1", "1.5", None])
 def test_what_is_no_retry_is_a_question_of_its_own(api, engine, count):
     api.post(URL, json=BODY)
     headers = {} if count is None else {"X-Stainless-Retry-Count": count}
     assert api.post(URL, json=BODY, headers=headers).status_code == 200
 
     assert len(engine.prompts) == 2
+
+
+def test_a_count_of_any_length_is_a_retry(api, engine):
+    api.post(URL, json=BODY)
+    assert api.post(URL, json=BODY, headers={"X-Stainless-Retry-Count": "9" * 5000}).is_success
+
+    assert len(engine.prompts) == 1
 
 
 def test_a_retry_of_something_else_is_answered(api, engine):

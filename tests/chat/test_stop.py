@@ -236,3 +236,20 @@ def test_who_dies_with_a_stop_request_leaves_a_response_that_is_stopped(user, en
     found = eventually(lambda: Response.objects.filter(status="stopped").first())
     assert (found.text, found.finish_reason, found.completion_tokens) == ("Hel", "cancelled", 3)
     assert engine.prompts == []
+
+
+def test_a_response_that_is_removed_while_it_is_being_stopped_is_not_there(api, user, monkeypatch):
+    row = answered(user, "Hi")
+    monkeypatch.setattr(responses, "stop", lambda row: row.prompt.conversation.delete())
+
+    assert stop(api, row).status_code == 404
+
+
+def test_a_response_that_is_removed_before_it_is_followed_has_its_end(user):
+    row = answered(user, "Hi")
+    row.prompt.conversation.delete()
+
+    live = responses.follow(row)
+
+    assert live.outcome is not None
+    assert "removed" in live.outcome.error

@@ -46,6 +46,20 @@ async def test_a_silent_stream_shows_that_it_lives(kind):
 
 
 @pytest.mark.usefixtures("quick_heart")
+async def test_the_heart_of_a_whole_answer_beats_while_its_pieces_come():
+    live = LiveResponse(uuid.uuid4())
+    told = events.whole(live)
+    assert (await anext(told)).startswith("id: ")
+    for _ in range(3):
+        live.append("a")
+        assert await anext(told) == events.PING
+    live.close(Outcome(Response.Status.DONE, "stop", Usage(1, 3)))
+
+    pieces = [item async for item in told if item != events.PING]
+    assert '"text": "aaa"' in pieces[0]
+
+
+@pytest.mark.usefixtures("quick_heart")
 async def test_the_heart_beats_in_the_queue_and_the_place_is_told_once():
     live = LiveResponse(uuid.uuid4())
     live.position = lambda: 3

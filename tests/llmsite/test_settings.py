@@ -61,3 +61,16 @@ def test_an_empty_secret_key_is_refused(tmp_path):
 def test_an_address_of_no_database_is_refused():
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL"):
         database("nonsense")
+
+
+def test_a_database_that_is_not_supported_is_refused():
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL"):
+        database("mysql://db/llmsite")
+
+
+def test_what_the_address_says_about_its_connection_holds():
+    options = database("postgres://db/llmsite?sslmode=verify-full&sslrootcert=/ca.pem")["OPTIONS"]
+
+    assert (options["sslmode"], options["sslrootcert"]) == ("verify-full", "/ca.pem")
+    assert options["pool"]["max_size"] == 10
+    assert database("sqlite:////tmp/a.sqlite3?timeout=5")["OPTIONS"]["timeout"] == 5

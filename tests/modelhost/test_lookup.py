@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelhost.lookup import OWNERS, REMEMBERED, Lookup, Memory
+from modelhost.lookup import OWNERS, REMEMBERED, REMEMBERED_OF_ALL, Lookup, Memory
 
 
 def test_what_follows_is_found_by_the_last_tokens():
@@ -64,3 +64,13 @@ def test_a_memory_without_an_owner_is_none():
     memory.add("", [1, 2, 3])
 
     assert memory.of("").tokens == []
+
+
+def test_all_owners_together_have_so_much_of_it():
+    memory = Memory()
+    for number in range(20):
+        memory.add(f"owner {number}", [1] * (REMEMBERED_OF_ALL // 10))
+    remembered = [len(memory.of(f"owner {number}").tokens) for number in range(20)]
+
+    assert sum(remembered) <= REMEMBERED_OF_ALL
+    assert [size > 0 for size in remembered] == [False] * 11 + [True] * 9

@@ -102,9 +102,11 @@ def test_what_is_no_literal_is_no_call(code):
 
 
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+# What a caller may send: half of a surrogate pair and NUL are refused.
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters=["\0"]), max_size=10)
 JSON = st.recursive(
-    st.none() | st.booleans() | NUMBERS | st.text(max_size=10),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner),
     max_leaves=6,
 )
 
@@ -115,3 +117,29 @@ def test_what_is_written_for_a_call_reads_back_as_it(arguments):
     call = ToolCall("f", arguments)
 
     assert parse_python_call("f", write_python_call(call)) == call
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["NaN", "Infinity", "1e999", r'"\ud800"', r'"a\u0000b"', r'["\udc00"]', r'{"\u0000": 1}'],
+)
+def test_a_call_that_not_everybody_can_store_is_shown_as_it_was_written(value):
+    text = f'<tool_call>{{"name": "f", "arguments": {{"x": {value}}}}}</tool_call>'
+
+    assert read(TaggedAnswer(), [text]) == (text, ())
+
+
+@pytest.mark.parametrize("value", [r"'\ud800'", r"'\x00'", "1e999", "b'x'", "{1, 2}"])
+def test_nor_is_it_a_call_in_chatglms_form(value):
+    text = f"get_time\n```python\ntool_call(x={value})\n```"
+
+    assert read(ChatGLMAnswer(["get_time"]), [text]) == (text, ())
+
+
+def test_what_only_looks_like_a_nul_is_kept():
+    text = (
+        r'<tool_call>{"name": "f", "arguments": {"x": "\\u0000", "y": "\ud83d\ude00"}}</tool_call>'
+    )
+
+    call = ToolCall("f", {"x": r"\u0000", "y": "\U0001f600"})
+    assert read(TaggedAnswer(), [text]) == ("", (call,))

@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 
 from chat import recovery
-from chat.models import Response
+from chat.models import Prompt, Response
 from chat.supervisor import supervisor
 from modelhost.engine import Engine
 from tests.web import eventually
@@ -36,6 +36,8 @@ DAMAGE: list[dict[str, Any]] = [
     {"model": "another"},
     {"text": "what the ids do not say"},
     {"attempts": 30000},
+    *({"tool_calls": calls} for calls in (5, [5], [{"no": "name"}])),
+    *({"earlier": turns} for turns in (5, [5], [{"no": "role"}])),  # of its prompt
 ]
 
 
@@ -58,6 +60,11 @@ def abandoned(row: Response, **damage: Any) -> Response:
         worker="gone",
         lease_until=timezone.now() - timedelta(seconds=1),
     )
+    if "earlier" in damage:
+        fresh.prompt = Prompt(
+            conversation=row.prompt.conversation, content="odd", earlier=damage["earlier"]
+        )
+        fresh.prompt.save()
     for name, value in damage.items():
         setattr(fresh, name, value)
     fresh.save(force_insert=True)
@@ -80,5 +87,5 @@ def test_a_damaged_row_ends_and_the_others_go_on(
     eventually(lambda: not Response.objects.active().exists(), seconds=20)
     healthy.refresh_from_db()
     assert healthy.status == "done"
-    assert real.restarts == 0
+    assert (real.restarts, real.active) == (0, 0)
     assert not Response.objects.filter(status="interrupted", error="").exists()

@@ -68,5 +68,7 @@ class Command(BaseCommand):
             self.stdout.write(piece.text, ending="")
             self.stdout.flush()
         self.stdout.write("")
-        if live.outcome is not None and live.outcome.failed:
+        if live.outcome is None:
+            raise CommandError("The process ends before the answer does.")
+        if live.outcome.failed:
             raise CommandError(live.outcome.error)

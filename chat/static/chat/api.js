@@ -69,7 +69,8 @@ async function request(address, options) {
   }
   // The server says why in a problem document (RFC 9457).
   const problem = await response.json().catch(() => null);
-  if (problem?.detail) throw new Refused(problem.detail);
-  const sentence = `The server answered with status ${response.status}.`;
-  throw AWAY.includes(response.status) ? new Unreachable(sentence) : new Refused(sentence);
+  const reason = problem?.detail ?? `The server answered with status ${response.status}.`;
+  // What is only read may be asked for again also where the server itself said so.
+  const away = AWAY.includes(response.status) && !(problem?.detail && options.method);
+  throw away ? new Unreachable(reason) : new Refused(reason);
 }
