@@ -5,6 +5,7 @@ None has the tag `database`, whose checks only `migrate` runs: these read settin
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 from django.conf import settings
@@ -56,6 +57,25 @@ def no_persistent_connections(app_configs: Any, **options: Any) -> list[checks.C
 
 
 @checks.register()
+def every_variable_is_read(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
+    """A name that is misspelt would be a setting that is not there, and nobody would know."""
+    return [
+        checks.Warning(
+            f"{name} is set, and there is no such setting.",
+            hint=_meant(name) or "See docs/configuration.md.",
+            id="chat.W001",
+        )
+        for name in settings.LLMSITE_UNREAD
+    ]
+
+
+def _meant(name: str) -> str:
+    known = [one for one in dir(settings) if one.startswith("LLMSITE_")]
+    similar = get_close_matches(name, known, n=1)
+    return f"{similar[0]} was meant?" if similar else ""
+
+
+@checks.register()
 def defaults_are_in_range(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
     """The sampling that applies when a request names none must itself be valid."""
     ranges = {
@@ -69,6 +89,7 @@ def defaults_are_in_range(app_configs: Any, **options: Any) -> list[checks.Check
         "LLMSITE_MAX_STREAMS": settings.LLMSITE_MAX_STREAMS >= 1,
         "LLMSITE_MAX_STREAMS_PER_CALLER": settings.LLMSITE_MAX_STREAMS_PER_CALLER >= 1,
         "LLMSITE_EVENTS_PER_SECOND": settings.LLMSITE_EVENTS_PER_SECOND > 0,
+        "LLMSITE_DISK_RESERVE": settings.LLMSITE_DISK_RESERVE >= 0,
         "LLMSITE_MAX_BODY": settings.LLMSITE_MAX_BODY >= 1024,
         "LLMSITE_BODY_SECONDS": settings.LLMSITE_BODY_SECONDS > 0,
     }

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from chat.completion_messages import MessageField, ToolField
-from chat.fields import ClosedSerializer, IntegerField, SwitchField, TextField
+from chat.fields import ClosedSerializer, IntegerField, SwitchField, TextField, fields_of
 from chat.models import Response
 from chat.questions import Wishes
 from chat.requests import (
@@ -34,6 +35,8 @@ RECORDED: Mapping[str, type[Any]] = {
     "prompt_cache_key": str,
     "service_tier": str,
 }
+
+KINDS = {str: "string", dict: "object", bool: "boolean"}
 
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -89,16 +92,20 @@ class CompletionSerializer(WishesSerializer):
     def to_internal_value(self, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return super().to_internal_value(data)  # which refuses it
-        rest = dict(data)
-        if "client" in rest:
-            raise ValidationError({"client": ["Unknown field."]})
-        _refuse_unserved(rest)
-        if rest.get("tool_choice") == "none":
-            rest.pop("tools", None)  # the caller does not want them used
-        told = _told(rest)
-        for name in (*NEUTRAL, *RECORDED):
-            rest.pop(name, None)
-        return super().to_internal_value({**rest, "client": told})
+        served = {name: data[name] for name in data if name not in (*NEUTRAL, *RECORDED)}
+        if data.get("tool_choice") == "none":
+            served.pop("tools", None)  # the caller does not want them used
+        problems = {**_unserved(data), **_misfit(data)}
+        if "client" in served:  # this serializer's own word for what is recorded
+            problems["client"] = ["Unknown field."]
+        served["client"] = {name: data[name] for name in RECORDED if data.get(name) is not None}
+        try:
+            value = super().to_internal_value(served)
+        except ValidationError as error:
+            raise ValidationError({**fields_of(error), **problems}) from None
+        if problems:
+            raise ValidationError(problems)
+        return value
 
     def validate_messages(self, messages: list[Turn]) -> list[Turn]:
         """The conversation must be the assistant's turn to answer."""
@@ -126,14 +133,7 @@ class CompletionSerializer(WishesSerializer):
         limit = self.validated_data.get("max_completion_tokens")
         if limit is None:
             return wishes
-        return Wishes(
-            max_tokens=limit,
-            temperature=wishes.temperature,
-            top_p=wishes.top_p,
-            top_k=wishes.top_k,
-            seed=wishes.seed,
-            stop=wishes.stop,
-        )
+        return replace(wishes, max_tokens=limit)
 
 
 class LegacyCompletionSerializer(MessageSerializer):
@@ -143,27 +143,36 @@ class LegacyCompletionSerializer(MessageSerializer):
     on_disconnect = OnDisconnectField(default=Response.OnDisconnect.STOP)
 
 
-def _told(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the caller says of itself, for the record. Raises ValidationError."""
-    told = {name: data[name] for name in RECORDED if data.get(name) is not None}
-    for name, value in told.items():
-        if not isinstance(value, RECORDED[name]):
-            raise ValidationError({name: [f"This must be of type {RECORDED[name].__name__}."]})
-        try:
-            json.dumps(value, allow_nan=False)
-        except ValueError:  # databases keep JSON by the book, which knows no NaN
-            raise ValidationError({name: ["Finite numbers are required."]}) from None
-    return told
+def _misfit(data: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What is to be recorded and cannot be."""
+    return {
+        name: [problem]
+        for name, kind in RECORDED.items()
+        if (problem := _unrecordable(data.get(name), kind))
+    }
 
 
-def _refuse_unserved(data: Mapping[str, Any]) -> None:
-    for name, neutral in NEUTRAL.items():
-        value = data.get(name)
-        # True == 1 in Python, and "n": true is not one answer.
-        taken = any(
-            value == allowed and isinstance(value, bool) == isinstance(allowed, bool)
-            for allowed in neutral
-        )
-        if value is not None and not taken:
-            said = " or ".join(repr(allowed) for allowed in neutral) or "null"
-            raise ValidationError({name: [f"Only {said} is served."]})
+def _unrecordable(value: Any, kind: type[Any]) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, kind):
+        return f"This must be of type {KINDS[kind]}."
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:  # databases keep JSON by the book, which knows no NaN
+        return "Finite numbers are required."
+    return None
+
+
+def _unserved(data: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What asks for something that is not done here."""
+    return {
+        name: [f"Only {' or '.join(map(json.dumps, neutral)) or 'null'} is served."]
+        for name, neutral in NEUTRAL.items()
+        if data.get(name) is not None and not any(_same(data[name], one) for one in neutral)
+    }
+
+
+def _same(value: Any, other: Any) -> bool:
+    """True == 1 in Python, and `"n": true` is not one answer."""
+    return bool(value == other) and isinstance(value, bool) == isinstance(other, bool)

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, JsonResponse
 from django.views import defaults
@@ -23,6 +24,7 @@ from rest_framework.views import set_rollback
 from chat.admission import Overloaded
 from chat.idempotency import HEADER, KeyReused
 from chat.readers import RETRY_AFTER, TooManyStreams
+from chat.storage import DiskFull
 from modelhost import errors as modelhost
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,7 @@ logger = logging.getLogger(__name__)
 PROBLEM_JSON = "application/problem+json"
 OPENAI_PREFIX = "/v1/"
 RESTART = 10  # seconds until a server that stops is probably back
+NO_KEY = "Who asks is not known: send `Authorization: Bearer` with an API key, or log in."
 UNFORESEEN = "Something went wrong on the server; the log has the details."
 
 
@@ -52,6 +55,7 @@ class Code(StrEnum):
     TOO_MANY_STREAMS = "too_many_streams"
     INTERNAL_ERROR = "internal_error"
     GENERATION_FAILED = "generation_failed"
+    INSUFFICIENT_STORAGE = "insufficient_storage"
     SERVER_STOPPING = "server_stopping"
     DATABASE_UNAVAILABLE = "database_unavailable"
     MODEL_LOADING = "model_loading"
@@ -65,8 +69,17 @@ class ConversationBusy(Exception):
 class ServerStopping(Exception):
     """Nothing new is taken in, and what runs goes on in the next process."""
 
-    def __init__(self) -> None:
-        super().__init__("The server is stopping; ask again in a moment.")
+    def __init__(self, message: str = "The server is stopping; ask again in a moment.") -> None:
+        super().__init__(message)
+
+
+class Unanswered(Exception):
+    """A response was begun, and who asked for it does not get it with this request."""
+
+    def __init__(self, response_id: UUID, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.response_id = response_id
+        self.cause = cause
 
 
 class ModelNotFound(Exception):
@@ -75,13 +88,17 @@ class ModelNotFound(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failed request. `fields` maps a field's path to what is wrong with it."""
+    """One failed request. `fields` maps a field's path to what is wrong with it.
+
+    message_id: of a response that was begun all the same, or had been.
+    """
 
     status: int
     code: Code
     message: str
     fields: Mapping[str, list[str]] = field(default_factory=dict)
     retry_after: int | None = None
+    message_id: str | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -93,14 +110,16 @@ class Failure:
         return replace(self, fields=fields)
 
     def as_problem(self) -> dict[str, Any]:
-        """RFC 9457, with `code` and `errors` as extensions."""
+        """RFC 9457, with `code`, `errors` and `message_id` as extensions."""
+        begun = {} if self.message_id is None else {"message_id": self.message_id}
         return {
             "type": "about:blank",
             "title": HTTPStatus(self.status).phrase,
             "status": self.status,
             "detail": self.message,
-            "code": self.code,
+            "code": self.code.value,
             "errors": dict(self.fields),
+            **begun,
         }
 
     def as_openai(self) -> dict[str, Any]:
@@ -115,7 +134,7 @@ class Failure:
                 "message": self.message,
                 "type": kind,
                 "param": next(iter(self.fields), None),
-                "code": self.code,
+                "code": self.code.value,
             }
         }
 
@@ -129,6 +148,9 @@ class Failure:
 
 def failure_of(error: Exception) -> Failure | None:
     """The failure that an exception means; None for one that nobody foresaw."""
+    if isinstance(error, Unanswered):
+        failure = failure_of(error.cause)
+        return failure and replace(failure, message_id=error.response_id.hex)
     if isinstance(error, modelhost.ModelHostError):
         return _of_modelhost(error)
     if isinstance(error, exceptions.APIException):
@@ -151,6 +173,8 @@ def _of_chat(error: Exception) -> Failure | None:
             return Failure(429, Code.TOO_MANY_REQUESTS, str(error), retry_after=after)
         case TooManyStreams():
             return Failure(429, Code.TOO_MANY_STREAMS, str(error), retry_after=RETRY_AFTER)
+        case DiskFull():
+            return Failure(507, Code.INSUFFICIENT_STORAGE, str(error))
         case ServerStopping():
             return Failure(503, Code.SERVER_STOPPING, str(error), retry_after=RESTART)
         case ModelNotFound():
@@ -169,6 +193,8 @@ def _of_modelhost(error: modelhost.ModelHostError) -> Failure:
             return Failure(400, Code.CONTEXT_LENGTH_EXCEEDED, text, {"prompt": [text]})
         case modelhost.BadSampling():
             return Failure(400, Code.INVALID_REQUEST, text, {error.field: [text]})
+        case modelhost.BadTools():
+            return Failure(400, Code.INVALID_REQUEST, text, {"tools": [text]})
         case modelhost.BadTurns():
             return Failure(400, Code.INVALID_REQUEST, text, {"history": [text]})
         case modelhost.Busy():
@@ -201,6 +227,8 @@ def _of_rest_framework(error: exceptions.APIException) -> Failure:
         name, problems = next(iter(fields.items()))
         return Failure(400, Code.INVALID_REQUEST, f"{name}: {problems[0]}", fields)
     code = REST_FRAMEWORK_CODES.get(type(error), Code.INVALID_REQUEST)
+    if isinstance(error, exceptions.NotAuthenticated):
+        return Failure(error.status_code, code, NO_KEY)
     if isinstance(error, exceptions.ParseError):
         return Failure(400, code, str(error.detail), {"body": [str(error.detail)]})
     return Failure(error.status_code, code, str(error.detail))
@@ -253,7 +281,11 @@ def respond(failure: Failure, path: str) -> JsonResponse:
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> Any:
-    return respond(Failure(400, Code.INVALID_REQUEST, "The request is malformed."), request.path)
+    failure = Failure(400, Code.INVALID_REQUEST, "The request is malformed.")
+    if isinstance(exception, DisallowedHost):
+        sentence = "The server does not go by this name; ALLOWED_HOSTS has those that it goes by."
+        failure = Failure(400, Code.INVALID_REQUEST, sentence, {"Host": [sentence]})
+    return respond(failure, request.path)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
+from rest_framework.settings import api_settings
 from rest_framework.utils.serializer_helpers import BindingDict
 
 
@@ -113,11 +114,26 @@ class ClosedSerializer(serializers.Serializer[Any]):
         return _fields(type(self))
 
     def to_internal_value(self, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            unknown = [name for name in data if name not in self.fields]
-            if unknown:
-                raise ValidationError({str(name): ["Unknown field."] for name in unknown})
-        return super().to_internal_value(data)
+        if not isinstance(data, Mapping):
+            return super().to_internal_value(data)  # which refuses it
+        problems = self.refusals(data)
+        try:
+            value = super().to_internal_value(data)
+        except ValidationError as error:
+            problems = {**fields_of(error), **problems}
+        if problems:
+            raise ValidationError(problems)
+        return value
+
+    def refusals(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """What is wrong with fields that are none of this serializer's."""
+        return {str(name): ["Unknown field."] for name in data if name not in self.fields}
+
+
+def fields_of(error: ValidationError) -> Mapping[str, Any]:
+    """What is wrong with the fields of an object."""
+    detail = error.detail
+    return detail if isinstance(detail, Mapping) else {api_settings.NON_FIELD_ERRORS_KEY: detail}
 
 
 @cache

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from chat import storage
 from chat.errors import ServerStopping
 from chat.supervisor import supervisor
 from modelhost.errors import ModelHostError, NotReady
@@ -40,7 +41,8 @@ def readiness() -> Health:
         card = host.engine().card
         if not supervisor.well:
             raise NotReady("Responses cannot be written at the moment.")
-    except ModelHostError as error:
+        storage.check()
+    except (ModelHostError, storage.DiskFull) as error:
         return Health(_waiting(str(error)), 503, FRESH | RETRY_AFTER)
     return Health({"status": "ready", "model": card.name, "revision": card.revision})
 

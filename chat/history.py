@@ -182,7 +182,7 @@ def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:
     conversation = place.conversation
     if conversation is None:
         conversation = Conversation.objects.begin(
-            user=user, title=shorten(turn.content), system=place.system
+            user=user, title=shorten(_topic(place, turn)), system=place.system
         )
     follows = place.follows
     prompts: list[Prompt] = []
@@ -207,6 +207,13 @@ def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:
     )
     insert(new)
     return new
+
+
+def _topic(place: Place, turn: Turn) -> str:
+    """What the user said first: of a conversation that came whole, not its newest turn."""
+    said = [*(turn for exchange in place.missing for turn in exchange.said), *place.earlier, turn]
+    first = (one.content for one in said if one.role == Role.USER and one.content)
+    return next(first, turn.content)
 
 
 def _imported_prompt(

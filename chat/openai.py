@@ -7,7 +7,7 @@ every event as JSON, so on this surface there are no ids, no names and no retry 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
 from uuid import UUID
@@ -101,24 +101,33 @@ class ChunkWriter:
 
     def delta(self, delta: dict[str, Any], reason: str | None = None) -> str:
         """A chunk with one choice; its finish reason is null until the end."""
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return self._chunk([choice], None)
+        return self._chunk([self._choice(delta, reason)], None)
+
+    def finish(self, outcome: Outcome, omitted: Sequence[str]) -> str:
+        """The chunk behind the text; `omitted` is ours, as in a complete answer."""
+        return self._chunk([self._choice({}, finish_reason(outcome))], None, omitted=[*omitted])
 
     def usage(self, outcome: Outcome) -> str:
         """The last chunk of a stream that was asked to count."""
         return self._chunk([], events.usage(outcome.usage))
 
-    def _chunk(self, choices: list[dict[str, Any]], usage: dict[str, int] | None) -> str:
-        data: dict[str, Any] = {**self._head, "choices": choices}
+    def _choice(self, delta: dict[str, Any], reason: str | None) -> dict[str, Any]:
+        return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+    def _chunk(
+        self, choices: list[dict[str, Any]], usage: dict[str, int] | None, **more: Any
+    ) -> str:
+        data: dict[str, Any] = {**self._head, "choices": choices, **more}
         if self._include_usage:
             data["usage"] = usage
         return f"data: {events.one_line(data)}\n\n"
 
 
 async def stream(
-    live: LiveResponse, *, model: str, created: int, include_usage: bool
+    accepted: Accepted, *, model: str, created: int, include_usage: bool
 ) -> AsyncGenerator[str, None]:
     """Chunks as the text comes, then the finish, the usage if asked for, and [DONE]."""
+    live = accepted.live
     write = ChunkWriter(live.id, model=model, created=created, include_usage=include_usage)
     yield write.delta({"role": "assistant", "content": ""})
     async with aclosing(live.follow()) as pieces:
@@ -133,7 +142,7 @@ async def stream(
         return
     for index, call in enumerate(tool_calls(live.id, outcome)):
         yield write.delta({"tool_calls": [{"index": index, **call}]})
-    yield write.delta({}, finish_reason(outcome))
+    yield write.finish(outcome, accepted.omitted)
     if include_usage:
         yield write.usage(outcome)
     yield DONE

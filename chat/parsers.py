@@ -37,15 +37,25 @@ class StorableJSONParser(BaseParser):
 
 def read_json(text: str) -> Any:
     """A body's value, of which every text can be stored. Raises ParseError, ValidationError."""
+    data = parsed(text)
+    refuse_unstorable(data)
+    return data
+
+
+def parsed(text: str) -> Any:
+    """The value of a JSON text. Raises ParseError."""
     try:
-        data = json.loads(text)
+        return json.loads(text)
     except RecursionError:
         raise ParseError("The body is nested too deeply.") from None
     except ValueError as error:
         raise ParseError(f"The body is not JSON: {error}.") from None
+
+
+def refuse_unstorable(data: Any) -> None:
+    """Raises ValidationError, which names the first part that could not be stored."""
     for path, problem in unstorable_parts(data):
         raise ValidationError({path or "body": [problem]})
-    return data
 
 
 def unstorable(text: str) -> str | None:

@@ -60,14 +60,18 @@ def limits() -> tuple[int, int]:
 
 
 def descriptors() -> int:
-    """How many of the process's descriptors streams may take.
+    """How many of the process's descriptors streams may take."""
+    return max(1, _allowed() - reserved())
 
-    A quarter, but at least 64, stays for whoever is answered at once, the database and the logs.
-    """
+
+def reserved() -> int:
+    """A quarter, but at least 64: for whoever is answered at once, the database and the logs."""
+    return max(64, _allowed() // 4)
+
+
+def _allowed() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
-        soft = 1 << 20
-    return max(1, soft - max(64, soft // 4))
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft
 
 
 readers = Readers()

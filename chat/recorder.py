@@ -32,8 +32,11 @@ logger = logging.getLogger(__name__)
 UNSTORABLE = (DatabaseError, ValueError, OverflowError)
 
 
-def commit(records: Sequence[Record]) -> None:
-    """Write the records' news in one transaction; a record that cannot be written fails alone."""
+def commit(records: Sequence[Record]) -> Exception | None:
+    """Write the records' news in one transaction; a record that cannot be written fails alone.
+
+    What the database said where it took nothing; everything new waits for the next time then.
+    """
     try:
         with transaction.atomic():
             written = [_news(record) for record in records]
@@ -42,20 +45,20 @@ def commit(records: Sequence[Record]) -> None:
             }
             gone = update_active(WORKER, changes)
     except (OperationalError, InterfaceError) as error:
-        logger.warning("the database did not take %d responses: %s", len(records), error)
         _keep_for_later(records)
         connection.close()  # the next tick tries again, on a new connection
+        return error
     except UNSTORABLE as error:
         _keep_for_later(records)
         if len(records) > 1:
-            for record in records:
-                commit([record])
-        else:
-            _give_up(records[0], error)
+            errors = [commit([record]) for record in records]
+            return next((one for one in errors if one), None)
+        _give_up(records[0], error)
     else:
         for record, (news, outcome) in zip(records, written, strict=True):
             record.lost = record.live.id in gone
             record.written(news, outcome)
+    return None
 
 
 def _news(record: Record) -> tuple[dict[str, Any], Outcome | None]:

@@ -111,28 +111,16 @@ class MessageSerializer(PromptSerializer):
     conversation = IdField(required=False, allow_null=True)
 
 
-class SendMessageSerializer(serializers.Serializer[Any]):
+class SendMessageSerializer(ClosedSerializer):
     """The query of `GET /sendMessage`: everything is text there."""
 
-    prompt = serializers.CharField(trim_whitespace=False)
+    prompt = PromptField()
     conversation = serializers.UUIDField(required=False)
     max_tokens = serializers.IntegerField(required=False, min_value=1, max_value=INT32)
     temperature = QueryNumberField(required=False, min_value=0, max_value=2)
     top_p = QueryNumberField(required=False, min_value=0, max_value=1)
     seed = serializers.IntegerField(required=False, **SEED)
     on_disconnect = OnDisconnectField(default=Response.OnDisconnect.FINISH)
-
-    def to_internal_value(self, data: Any) -> Any:
-        unknown = [name for name in data if name not in self.fields]
-        if unknown:
-            raise serializers.ValidationError({name: ["Unknown field."] for name in unknown})
-        return super().to_internal_value(data)
-
-    def validate_prompt(self, value: str) -> str:
-        """An empty prompt is none."""
-        if not value.strip():
-            raise serializers.ValidationError("This field may not be blank.")
-        return value
 
     def wishes(self) -> Wishes:
         """The sampling part of the query."""

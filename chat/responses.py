@@ -16,10 +16,10 @@ from django.db import connections, transaction
 from django.http import Http404
 from django.utils import timezone
 
-from chat import history, remote
+from chat import history, remote, storage
 from chat.admission import admission
 from chat.connections import Connection
-from chat.errors import ConversationBusy, ServerStopping
+from chat.errors import ConversationBusy, ServerStopping, Unanswered
 from chat.idempotency import Attempt, KeyTaken
 from chat.live import LiveResponse, Outcome
 from chat.models import Conversation, Response
@@ -37,14 +37,15 @@ from modelhost.types import Rendered, Role, Sampling
 if TYPE_CHECKING:
     from modelhost.engine import Engine
 
+GOES_ON = "The server is stopping; the response goes on when it is back, and can be followed then."
 LOOK = 0.5  # seconds between looks whether the one who waits is still there
 
 
 def ask(question: Question, attempt: Attempt) -> Accepted:
     """Accept a prompt. When this returns, prompt and response are stored and under way.
 
-    Raises ConversationBusy, Overloaded, KeyReused, ServerStopping and what the model host
-    raises: NotReady, LoadFailed, BadTurns, BadSampling, PromptTooLong.
+    Raises ConversationBusy, Overloaded, KeyReused, ServerStopping, DiskFull and what the model
+    host raises: NotReady, LoadFailed, BadTurns, BadSampling, PromptTooLong.
     """
     with attempt.in_turn():
         return _ask(question, attempt)
@@ -55,6 +56,7 @@ def _ask(question: Question, attempt: Attempt) -> Accepted:
         return join(earlier, question)
     if supervisor.draining:
         raise ServerStopping
+    storage.check()
     caller = attempt.caller
     admission.check(caller)
     engine = host.engine()
@@ -99,7 +101,7 @@ def join(response: Response, question: Question) -> Accepted:
 
 
 def answer(accepted: Accepted, *, gone: Callable[[], bool] = lambda: False) -> Outcome:
-    """Block until the response is complete. Raises GenerationFailed, ServerStopping.
+    """Block until the response is complete. Raises Unanswered: it failed, or the process ends.
 
     gone: whether the one who waits has left, and nobody needs this any more.
     """
@@ -108,12 +110,13 @@ def answer(accepted: Accepted, *, gone: Callable[[], bool] = lambda: False) -> O
     while not accepted.live.wait(LOOK):
         # At exit the interpreter joins this thread, and nobody would end the wait.
         if gone() or not threading.main_thread().is_alive():
-            raise ServerStopping
+            break
     outcome = accepted.live.outcome
     if outcome is None:
-        raise ServerStopping
+        raise Unanswered(accepted.response_id, ServerStopping(GOES_ON))
     if outcome.failed:
-        raise GenerationFailed(outcome.error or "It was cut off.")
+        failed = GenerationFailed(outcome.error or "It was cut off.")
+        raise Unanswered(accepted.response_id, failed)
     return outcome
 
 
@@ -144,8 +147,12 @@ def stop(response: Response) -> None:
 def remove(conversation: Conversation) -> None:
     """Delete a conversation with everything in it; an answer under way ends at once."""
     rows = Response.objects.active().filter(prompt__conversation=conversation)
-    under_way = list(rows.values_list("pk", flat=True))
-    conversation.delete()
+    with transaction.atomic():
+        # As `_hold` does: Django looks for all that depends on it before it deletes any of it.
+        held = Conversation.objects.select_for_update().filter(pk=conversation.pk).first()
+        under_way = list(rows.values_list("pk", flat=True))
+        if held is not None:
+            held.delete()
     for response_id in under_way:
         supervisor.recheck(response_id)
 

@@ -20,7 +20,7 @@ from chat.handshake import identify
 from chat.idempotency import HEADER, Attempt, digest
 from chat.live import LiveResponse
 from chat.models import Conversation, Response
-from chat.parsers import read_json
+from chat.parsers import parsed, refuse_unstorable
 from chat.questions import Question
 from chat.readers import TooManyStreams
 from chat.socket_requests import name_of, validated
@@ -51,8 +51,9 @@ def reply_to(
     """
     name = None
     try:
-        message = read_json(text)
+        message = parsed(text)
         name = name_of(message)
+        refuse_unstorable(message)
         caller = identify(scope)
         body = validated(message)
         if full and message["type"] in FOLLOWED:

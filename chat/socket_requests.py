@@ -8,6 +8,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from chat.fields import ClosedSerializer, IdField, IntegerField, TextField
+from chat.parsers import unstorable
 from chat.requests import INT32, MessageSerializer
 
 LONGEST_ID = 100  # characters
@@ -68,4 +69,6 @@ def validated(message: Any) -> serializers.Serializer[Any]:
 def name_of(message: Any) -> str | None:
     """What the client calls a message, also one that is refused for something else."""
     name = message.get("id") if isinstance(message, dict) else None
-    return name if isinstance(name, str) and len(name) <= LONGEST_ID else None
+    if not isinstance(name, str) or len(name) > LONGEST_ID or unstorable(name):
+        return None
+    return name

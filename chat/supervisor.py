@@ -40,7 +40,8 @@ logger = logging.getLogger(__name__)
 # Seconds from the beginning of a round to that of the next. A crash loses what came since the
 # last round and while that was written; together that shall stay below 250 ms.
 COMMIT_EVERY = 0.2
-SILENT = 5.0  # seconds without a round: the lease of all that it carries may be over by then
+# Seconds without a round, or a write that succeeds: leases may be over by then.
+SILENT = 5.0
 LOOK_EVERY = 1.0  # seconds between looks for responses whose process is gone
 LAST_COMMIT = 3.0  # seconds for the last write when the process ends
 DRAIN_LOOK = 0.05  # seconds between looks at what is still running
@@ -91,11 +92,12 @@ class Supervisor:
 
     @property
     def well(self) -> bool:
-        """Whether it does its work, as far as it has begun: its thread lives and gets round."""
+        """Whether it does its work, as far as it has begun: it lives, gets round and writes."""
         thread = self._thread
         if thread is None:
             return True
-        return thread.is_alive() and time.monotonic() - self._round_at < SILENT
+        since = min(self._round_at, self._upkeep.failing_since or self._round_at)
+        return thread.is_alive() and time.monotonic() - since < SILENT
 
     def drain(self, seconds: float) -> None:
         """Let nothing new in, wait for what runs, leave the rest to the next process.

@@ -8,6 +8,7 @@ next one tries again: everybody's answers depend on it.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from uuid import UUID
 
@@ -31,6 +32,7 @@ class Upkeep:
     It leaves a database connection behind; whoever calls it closes that.
 
     running: what this process carries; what has ended is removed from it here.
+    failing_since: since when (`time.monotonic`) nothing could be written; None when it can.
     lives: all live responses that somebody holds. live, adopt: the supervisor's.
     """
 
@@ -46,14 +48,16 @@ class Upkeep:
         self._lives = lives
         self._live = live
         self._adopt = adopt
+        self.failing_since: float | None = None
 
     def write(self) -> None:
         """Everything new and every lease that grows old, in one transaction."""
         due = [record for record, _ in list(self._running.values()) if record.due]
         if not due:
+            self.failing_since = None  # what failed has gone
             return
         try:
-            commit(due)
+            self._note(commit(due))
             for record in due:
                 if record.lost:
                     self._drop(record)
@@ -63,6 +67,15 @@ class Upkeep:
             logger.exception("%d responses could not be written; trying again", len(due))
             for record in due:
                 record.dirty = True
+
+    def _note(self, error: Exception | None) -> None:
+        """Said once, however often it is tried."""
+        if error is None and self.failing_since is not None:
+            logger.info("the database takes responses again")
+            self.failing_since = None
+        elif error is not None and self.failing_since is None:
+            logger.error("the database does not take responses, tried again until then: %s", error)
+            self.failing_since = time.monotonic()
 
     def watch(self) -> None:
         """What other processes did: to responses that are followed here, and to ours."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
+
+NO = ("false", "off", "no", "n", "0")
 
 
 class Environment(environ.Env):
@@ -21,7 +24,17 @@ class Environment(environ.Env):
     would lose a persona like "$5 menu bot" and one in fifty secret keys.
     """
 
+    def __init__(self, **scheme: Any) -> None:
+        super().__init__(**scheme)
+        self._read: set[Any] = set()
+
+    def get_value(self, var: Any, *arguments: Any, **options: Any) -> Any:
+        """What django-environ reads everything through that is not read below."""
+        self._read.add(var)
+        return super().get_value(var, *arguments, **options)
+
     def str(self, var: Any, default: Any = "", multiline: bool = False) -> Any:
+        self._read.add(var)
         return os.environ.get(var, default)
 
     def int(self, var: Any, default: Any = 0) -> Any:
@@ -37,12 +50,57 @@ class Environment(environ.Env):
             raise ImproperlyConfigured(f"{var} is {value:g}; seconds are needed, 0 or more.")
         return value
 
+    def bool(self, var: Any, default: Any = False) -> Any:
+        """Yes or no; django-environ takes every word that it does not know for a no."""
+        text = self.str(var).strip().lower()
+        if text and text not in (*self.BOOLEAN_TRUE_STRINGS, *NO):
+            raise ImproperlyConfigured(f"{var} is {text!r}; true or false is needed.")
+        return text in self.BOOLEAN_TRUE_STRINGS if text else default
+
+    def hosts(self, var: Any, default: Any) -> Any:
+        """Names of this server, separated by commas."""
+        names = [name.strip() for name in self.str(var).split(",") if name.strip()] or default
+        if odd := [name for name in names if "/" in name or " " in name]:
+            raise ImproperlyConfigured(
+                f"{var} has {odd[0]!r}; a name without a scheme is needed, as chat.example.org."
+            )
+        return names
+
+    def choice(self, var: Any, options: Sequence[Any], default: Any) -> Any:
+        """One of these texts; an empty one is left out."""
+        value = self.str(var) or default
+        if value not in options:
+            named = ", ".join(option for option in options[:-1] if option)
+            raise ImproperlyConfigured(f"{var} is {value!r}; {named} or {options[-1]} is needed.")
+        return value
+
+    def count(self, var: Any, default: Any) -> Any:
+        """A whole number from 1 on."""
+        value = self.int(var, default)
+        if value is not None and value < 1:
+            raise ImproperlyConfigured(f"{var} is {value}; a number from 1 on is needed.")
+        return value
+
+    def unread(self, prefix: Any) -> list[Any]:
+        """Variables that begin so and that nobody has asked for."""
+        return sorted(name for name in os.environ.keys() - self._read if name.startswith(prefix))
+
     def _number(self, var: Any, default: Any, kind: Any) -> Any:
-        text = os.environ.get(var, "")
+        text = self.str(var)
         try:
             return kind(text) if text else default
         except ValueError:
             raise ImproperlyConfigured(f"{var} is {text!r}, which is no number.") from None
+
+
+def made_private(folder: Path, variable: str) -> None:
+    """The folder, for its owner alone. Raises ImproperlyConfigured."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"{variable} is {str(folder)!r}, and there can be no such folder ({error.strerror})."
+        ) from error
 
 
 def kept_secret_key(file: Path) -> str:

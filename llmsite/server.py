@@ -15,9 +15,11 @@ import daphne.server
 from daphne.http_protocol import HTTPFactory, WebRequest
 from django.conf import settings
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol
+from twisted.web.http import _GenericHTTPChannelProtocol
 
 from chat.errors import Failure
 from llmsite import sockets
+from llmsite.arrivals import ArrivingChannel
 from llmsite.eager import EagerConnection
 from llmsite.flow import Flow
 from llmsite.limits import too_large, too_slow
@@ -41,8 +43,16 @@ class CountedRequest(WebRequest):
     _received = 0
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+        # Twisted would parse a form on the event loop, before anybody is asked for a key, and a
+        # megabyte of some of them takes it minutes. Django parses what its views want.
+        super().__init__(*args, **{**options, "parsePOSTFormSubmission": False})
         self.flow = Flow(lambda: self.transport.abortConnection())
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:  # noqa: N802
+        """The request is here. Its target may be a whole address (RFC 9112, section 3.2.2)."""
+        if path.lower().startswith((b"http://", b"https://")):
+            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+        super().requestReceived(command, path, version)
 
     def gotLength(self, length: int | None) -> None:  # noqa: N802
         """The headers are here; `length` is None for a body in chunks."""
@@ -67,6 +77,10 @@ class CountedRequest(WebRequest):
             self.channel.loseConnection()
             return None
         return super().process()
+
+    def setResponseCode(self, code: int, message: bytes | None = None) -> None:  # noqa: N802
+        """The status, with its name: Twisted does not know all of them, as 429."""
+        super().setResponseCode(code, message or HTTPStatus(code).phrase.encode())
 
     def handle_reply(self, message: dict[str, Any]) -> None:
         """A message of the application."""
@@ -121,7 +135,12 @@ class CountedRequest(WebRequest):
 
 
 class CountingFactory(HTTPFactory):
-    """daphne's factory names its own request class; this one names ours."""
+    """daphne's factory names its own request class; this one names ours, and our channel."""
+
+    @staticmethod
+    def protocol() -> _GenericHTTPChannelProtocol:
+        """What Twisted's `HTTPFactory.protocol` makes of its own channel."""
+        return _GenericHTTPChannelProtocol(ArrivingChannel())  # type: ignore[no-untyped-call]
 
     def buildProtocol(self, addr: IAddress) -> IProtocol:  # noqa: N802
         """The protocol of one connection."""

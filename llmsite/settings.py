@@ -5,26 +5,28 @@ Every variable is described in docs/configuration.md; a test says so.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import available_timezones
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
-from llmsite.environment import Environment, kept_secret_key
+from llmsite.environment import Environment, kept_secret_key, made_private
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 env = Environment()
 
 # Where the service keeps its own files: the default database, the secret key.
-DATA_DIR = Path(env.str("LLMSITE_DATA", default=str(BASE_DIR / "var")))
-DATA_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)  # every prompt is in there
+DATA_DIR = Path(env.str("LLMSITE_DATA", default="") or BASE_DIR / "var")
+made_private(DATA_DIR, "LLMSITE_DATA")  # every prompt is in there
 
 SECRET_KEY = env.str("SECRET_KEY", default="") or kept_secret_key(DATA_DIR / "secret_key")
 DEBUG = env.bool("DEBUG", default=False)
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 # The model. See modelhost.types.ModelSpec.
@@ -32,22 +34,14 @@ LLMSITE_MODEL = env.str("LLMSITE_MODEL", default="demo")
 LLMSITE_REVISION = env.str("LLMSITE_REVISION", default="") or None
 LLMSITE_ADAPTER = env.str("LLMSITE_ADAPTER", default="") or None
 LLMSITE_DEVICE = env.str("LLMSITE_DEVICE", default="auto")
-LLMSITE_DTYPE = env.str("LLMSITE_DTYPE", default="auto")
-LLMSITE_QUANTIZE = env.str("LLMSITE_QUANTIZE", default="")
+LLMSITE_DTYPE = env.choice("LLMSITE_DTYPE", ["auto", "fp32", "fp16", "bf16"], default="auto")
+LLMSITE_QUANTIZE = env.choice("LLMSITE_QUANTIZE", ["", "int8", "int4"], default="")
 LLMSITE_CACHE = env.str("LLMSITE_CACHE", default="") or None
-LLMSITE_CACHE_TOKENS = env.int("LLMSITE_CACHE_TOKENS", default=0) or None
+LLMSITE_CACHE_TOKENS = env.count("LLMSITE_CACHE_TOKENS", default=None)
 # `owner`: prompts of one user that begin alike compute that beginning once. `off`: nobody's.
-LLMSITE_PREFIX_SHARING = env.str("LLMSITE_PREFIX_SHARING", default="owner")
-if LLMSITE_PREFIX_SHARING not in ("owner", "off"):
-    raise ImproperlyConfigured(
-        f"LLMSITE_PREFIX_SHARING is {LLMSITE_PREFIX_SHARING!r}; owner or off is needed."
-    )
+LLMSITE_PREFIX_SHARING = env.choice("LLMSITE_PREFIX_SHARING", ["owner", "off"], default="owner")
 # `on`: on CPUs few streams draft what repeats, from the answer and its owner's earlier ones.
-LLMSITE_SPECULATION = env.str("LLMSITE_SPECULATION", default="on")
-if LLMSITE_SPECULATION not in ("on", "off"):
-    raise ImproperlyConfigured(
-        f"LLMSITE_SPECULATION is {LLMSITE_SPECULATION!r}; on or off is needed."
-    )
+LLMSITE_SPECULATION = env.choice("LLMSITE_SPECULATION", ["on", "off"], default="on")
 # Seconds without a step after which an engine that has work is given up, and the process with it.
 LLMSITE_ENGINE_PATIENCE = env.float("LLMSITE_ENGINE_PATIENCE", default=120.0)
 # How much is taken in at once: generations, and the tokens of their prompts; beyond it 429.
@@ -69,6 +63,8 @@ LLMSITE_MODEL_ALIASES = env.list("LLMSITE_MODEL_ALIASES", default=[])
 # The largest request body in bytes, and the seconds that a client may take to send it.
 LLMSITE_MAX_BODY = env.int("LLMSITE_MAX_BODY", default=1 << 20)
 LLMSITE_BODY_SECONDS = env.float("LLMSITE_BODY_SECONDS", default=30.0)
+# Bytes on the disk of a SQLite database that must be free for something new to be taken in.
+LLMSITE_DISK_RESERVE = env.int("LLMSITE_DISK_RESERVE", default=200_000_000)
 # How long running answers may go on once the process shall end; then they are suspended.
 LLMSITE_DRAIN_SECONDS = env.seconds("LLMSITE_DRAIN_SECONDS", default=10.0)
 
@@ -81,6 +77,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
     "rest_framework",
     "django_filters",
     "drf_spectacular",
@@ -92,11 +89,12 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "llmsite.static.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
+    "llmsite.slashes.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",  # the last one: it answers for who is locked out
 ]
 
 ROOT_URLCONF = "llmsite.urls"
@@ -128,6 +126,7 @@ SQLITE_OPTIONS = {
 
 
 ENGINES = ("django.db.backends.sqlite3", "django.db.backends.postgresql")
+LLMSITE_DATABASE_POOL = env.count("LLMSITE_DATABASE_POOL", default=10)
 POOL_TIMEOUT = 30.0  # seconds that a request waits for its turn
 
 
@@ -148,8 +147,7 @@ def database(url: str) -> dict[str, object]:
     else:
         # PostgreSQL refuses the hundred-and-first connection. Every request has a thread of its
         # own and needs one for some milliseconds: they take turns.
-        size = max(1, env.int("LLMSITE_DATABASE_POOL", default=10))
-        pool = {"min_size": 1, "max_size": size, "timeout": POOL_TIMEOUT}
+        pool = {"min_size": 1, "max_size": LLMSITE_DATABASE_POOL, "timeout": POOL_TIMEOUT}
         config["OPTIONS"] = {"pool": pool, **given}
     return config
 
@@ -164,12 +162,30 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+
+# Wrong passwords are counted in the database, over all processes, for a name and an address: nobody
+# can lock another one out from elsewhere. X-Forwarded-For is not believed.
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AXES_FAILURE_LIMIT = env.count("LLMSITE_LOGIN_FAILURES", default=10)
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_CALLABLE = "chat.views.log_in.locked_out"
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True  # who logged in is Django's `last_login`
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "page"
 LOGOUT_REDIRECT_URL = "login"
 
 LANGUAGE_CODE = "en-us"
-TIME_ZONE = env.str("TIME_ZONE", default="UTC")
+TIME_ZONE = env.str("TIME_ZONE", default="") or "UTC"
+if TIME_ZONE not in available_timezones():
+    raise ImproperlyConfigured(f"TIME_ZONE is {TIME_ZONE!r}; a name as Europe/Berlin is needed.")
 USE_I18N = True
 USE_TZ = True
 
@@ -183,6 +199,17 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = LLMSITE_MAX_BODY + 1
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
+
+# TLS ends at a proxy in front, which says so in X-Forwarded-Proto and lets nobody else say it.
+LLMSITE_HTTPS = env.bool("LLMSITE_HTTPS", default=False)
+if LLMSITE_HTTPS:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = True
+    SECURE_HSTS_SECONDS = 30 * 24 * 3600
+    SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    # Other names below this one, and browsers' lists, are not ours to decide about.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+
 SECURE_CONTENT_TYPE_NOSNIFF = True
 
 REST_FRAMEWORK = {
@@ -247,5 +274,9 @@ LOGGING = {
         # Anybody can send a wrong Host; a client that leaves early is no event.
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         "daphne.server": {"level": "ERROR"},
+        "torchao": {"level": "ERROR"},  # it warns of what it has for other processors
     },
 }
+
+# The last line: variables of ours that nothing above has read are misspelt.
+LLMSITE_UNREAD = env.unread("LLMSITE_")

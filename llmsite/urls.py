@@ -9,6 +9,8 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.negotiation import DefaultContentNegotiation
 
+READ = ["get", "head"]
+
 urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),
     path("admin/", admin.site.urls),
@@ -20,10 +22,16 @@ urlpatterns = [
     path("logout/", LogoutView.as_view(), name="logout"),
     path(
         "api/schema/",
-        SpectacularAPIView.as_view(content_negotiation_class=DefaultContentNegotiation),
+        SpectacularAPIView.as_view(
+            content_negotiation_class=DefaultContentNegotiation, http_method_names=READ
+        ),
         name="schema",
     ),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path(
+        "api/docs/",
+        SpectacularSwaggerView.as_view(url_name="schema", http_method_names=READ),
+        name="docs",
+    ),
     path("", include("chat.urls")),
 ]
 

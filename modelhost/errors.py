@@ -35,6 +35,10 @@ class BadTurns(RequestRefused):
     """The model's chat format refuses these turns."""
 
 
+class BadTools(BadTurns):
+    """The model's chat format knows no tools."""
+
+
 class BadSampling(RequestRefused):
     """A sampling parameter is out of range; `field` names it."""
 

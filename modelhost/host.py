@@ -169,9 +169,9 @@ class Host:
                 name = type(error).__name__
                 self._fail(attempt, f"{spec.model} could not be loaded ({name}): see the log.")
             else:
-                self._succeed(attempt, engine)
+                self._succeed(attempt, engine, spec.model)
 
-    def _succeed(self, attempt: int, engine: Engine) -> None:
+    def _succeed(self, attempt: int, engine: Engine, name: str) -> None:
         with self._lock:
             wanted = attempt == self._attempt
             if wanted:
@@ -179,6 +179,7 @@ class Host:
                 self._settle(HostState.READY)
         if wanted:
             self._watch(engine)
+            logger.info("%s is loaded and answers", name)
         else:
             engine.stop()
 

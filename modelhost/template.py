@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from modelhost.errors import BadTurns, first_line
+from modelhost.errors import BadTools, BadTurns, first_line
 from modelhost.text import AnswerFilter
 from modelhost.toolcalls import TaggedAnswer
 from modelhost.types import Role, Tool, Turn
@@ -121,7 +121,7 @@ class TemplateFormat:
     def _check_tools(self, turns: Sequence[Turn], tools: Sequence[Tool]) -> None:
         template = str(self._tokenizer.chat_template)
         if tools and "tools" not in template:
-            raise BadTurns("This model's chat template has no tools.")
+            raise BadTools("This model's chat template has no tools.")
         if any(turn.role == Role.TOOL for turn in turns) and "tool" not in template:
             raise BadTurns(f"{Role.TOOL.value!r} is no role of this model's chat format.")
         if any(turn.tool_calls for turn in turns) and "tool_calls" not in template:

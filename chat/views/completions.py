@@ -50,7 +50,7 @@ class ChatCompletions(APIView):
         if data.get("stream"):
             options = data.get("stream_options") or {}
             chunks = openai.stream(
-                accepted.live,
+                accepted,
                 model=card.name,
                 created=created,
                 include_usage=options.get("include_usage", False),

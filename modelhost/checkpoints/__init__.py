@@ -37,8 +37,10 @@ def locate(spec: ModelSpec, progress: Progress) -> Checkpoint:
     """
     if spec.model == "demo":
         _refuse_adapter(spec)
+        _refuse_revision(spec)
         return DemoCheckpoint(cache_dir=spec.cache_dir)
     if folder := _folder(spec.model):
+        _refuse_revision(spec)
         return _of_folder(folder, spec, name=folder.resolve().name, revision=None)
     if spec.model.startswith((".", "/", "~")):
         raise LoadFailed(f"There is no folder {spec.model}. Name a folder, a hub id, or demo.")
@@ -79,6 +81,14 @@ def _refuse_adapter(spec: ModelSpec) -> None:
         raise LoadFailed(
             f"The adapter {spec.adapter} cannot be used: {spec.model} is no ChatGLM checkpoint. "
             "Unset LLMSITE_ADAPTER, or merge the adapter into the model's folder."
+        )
+
+
+def _refuse_revision(spec: ModelSpec) -> None:
+    if spec.revision is not None:
+        raise LoadFailed(
+            f"The revision {spec.revision} cannot be used: {spec.model} is no model of a hub. "
+            "Unset LLMSITE_REVISION."
         )
 
 

@@ -122,7 +122,7 @@ def test_serve_makes_the_first_account_once(client, client_for):
 
     password = printed.split("password")[1].split()[0]
     assert key in printed
-    assert client.login(username="admin", password=password)
+    assert client.post("/login/", {"username": "admin", "password": password}).status_code == 302
     assert client.get("/admin/chat/response/").status_code == 200
     assert client_for(key).get("/api/conversations/").status_code == 200
     assert get_user_model().objects.count() == ApiKey.objects.count() == 1
@@ -167,3 +167,26 @@ def test_serve_may_have_more_clients_than_the_usual_soft_limit_allows():
     )
 
     assert done.stdout.strip() == "(3000, 3000)"
+
+
+def test_createkey_finds_a_user_by_another_spelling_of_the_name(user):
+    out, err = createkey("ａｄａ")  # full-width; Django keeps names in NFKC
+
+    assert out.startswith("llms_")
+    assert (err, ApiKey.objects.get().user) == ("", user)
+
+
+@pytest.mark.parametrize("name", ["a\x01b", "../x", "a b", "\udcff"])
+def test_createkey_makes_no_user_that_the_admin_would_refuse(db, name):
+    with pytest.raises(CommandError, match="user name"):
+        createkey(name)
+
+
+def test_an_account_that_could_not_be_shown_is_not_there(db):
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        serving.Command(stdout=Full())._first_account()
+    assert not get_user_model().objects.exists()

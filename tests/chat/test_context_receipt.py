@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from uuid import UUID
 
 import httpx
@@ -100,6 +101,19 @@ def test_openais_object_names_them(api, engine):
         messages.append(answer["choices"][0]["message"])
 
     assert answer["omitted"] == ids(LONG[0])
+
+
+def test_so_does_the_last_chunk_of_openais_stream(api, engine):
+    inside = [{"role": "user", "content": LONG[0]}, {"role": "assistant", "content": "Yes"}]
+    messages = [*inside, {"role": "user", "content": LONG[1]}, inside[1]]
+    body = {"messages": [*messages, {"role": "user", "content": LONG[2]}], "stream": True}
+    with api.stream("POST", COMPLETION, json={**body, "max_tokens": 5}) as answer:
+        lines = [line for line in answer.iter_lines() if "finish_reason" in line]
+    *pieces, last = (json.loads(line.removeprefix("data: ")) for line in lines)
+
+    assert last["choices"][0]["finish_reason"] == "stop"
+    assert last["omitted"] == ids(LONG[0])
+    assert not any("omitted" in piece for piece in pieces)
 
 
 @pytest.mark.parametrize("path", [MESSAGE, COMPLETION])

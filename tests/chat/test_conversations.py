@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.utils.dateparse import parse_datetime
@@ -235,3 +236,16 @@ def test_ids_are_taken_with_and_without_dashes(api, user):
     row = Conversation.objects.create(user=user)
 
     assert api.get(f"{URL}{row.pk.hex}/").json() == api.get(f"{URL}{row.pk}/").json()
+
+
+def test_who_asks_and_who_deletes_at_the_same_time_get_an_answer(api, engine):
+    """Never an error of ours, and nothing is left of what was deleted."""
+    for _ in range(15):
+        row = api.post(URL, json={}).json()
+        address = f"{URL}{row['id']}/"
+        with ThreadPoolExecutor(3) as at_once:
+            asking = at_once.submit(api.post, f"{address}prompts/", json={"prompt": "a"})
+            deleting = [at_once.submit(api.delete, address) for _ in range(2)]
+        assert asking.result().status_code in (201, 404, 503)
+        assert {one.result().status_code for one in deleting} <= {204, 404}
+    assert not Conversation.objects.exists()

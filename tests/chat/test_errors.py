@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.test import Client
 from rest_framework.exceptions import Throttled, ValidationError
 
 from chat import responses
+from chat.completion_requests import CompletionSerializer
 from chat.errors import Code, Failure, failure_of
 from chat.models import Conversation, Prompt
 from chat.views import completions, conversations, messages
@@ -15,6 +16,7 @@ from modelhost import errors as modelhost
 from modelhost.host import Host, host
 from modelhost.types import ModelSpec
 from tests.chat.refusals import named
+from tests.chat.rows import answered
 from tests.fakes import ScriptedEngine
 
 SOME = "00000000-0000-0000-0000-000000000000"
@@ -224,3 +226,67 @@ def test_a_database_that_does_not_answer_is_503_and_no_mistake_of_the_caller(
     assert (answer.status_code, named(answer)[0]) == (503, "database_unavailable")
     assert int(answer.headers["Retry-After"]) > 0
     assert "too many" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/api/schema/", "/api/docs/"])
+def test_what_can_only_be_read_says_so(client_for, path):
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
+        assert client_for(None).request(method, path).status_code == 405
+
+
+def test_a_name_that_the_server_does_not_go_by_is_named(client_for):
+    answer = client_for(None).get("/v1/models", headers={"Host": "192.168.1.5"})
+
+    assert answer.status_code == 400
+    assert "ALLOWED_HOSTS" in answer.json()["error"]["message"]
+
+
+def test_who_shows_no_key_is_told_how(client_for):
+    for headers in ({}, {"Authorization": "Basic YTpi"}, {"Authorization": "llms_key"}):
+        answer = client_for(None).get("/chat/get/messages/", headers=headers)
+        assert answer.status_code == 401
+        assert "Authorization: Bearer" in answer.json()["detail"]
+
+
+def test_every_wrong_field_is_named_at_once(api, engine):
+    body = {"prompt": 1, "temperature": 3, "nonsense": 1, "history": [{"role": "x"}]}
+    errors = api.post("/chat/new/message/", json=body).json()["errors"]
+    assert set(errors) == {
+        "prompt",
+        "temperature",
+        "nonsense",
+        "history.0.role",
+        "history.0.content",
+    }
+
+    body = {"messages": [], "n": 2, "logprobs": True, "user": 5, "nonsense": 1, "client": {}}
+    problem = failure_of(_refusal(CompletionSerializer, body))
+    assert set(problem.fields) == {"messages", "n", "logprobs", "user", "nonsense", "client"}
+    assert problem.fields["logprobs"] == ["Only false is served."]
+
+
+def _refusal(serializer, body) -> ValidationError:
+    with pytest.raises(ValidationError) as caught:
+        serializer(data=body).is_valid(raise_exception=True)
+    return caught.value
+
+
+def test_what_was_posted_without_the_final_slash_is_not_lost(api, user):
+    answer = api.post("/api/conversations", json={"title": "Kept"}, follow_redirects=True)
+
+    assert answer.status_code == 201
+    assert answer.json()["title"] == "Kept"
+
+
+def test_a_disk_that_is_nearly_full_takes_nothing_new(api, engine, settings, user):
+    row = answered(user, "Hi")
+    settings.LLMSITE_DISK_RESERVE = 1 << 60
+    answer = api.post("/chat/new/message/", json={"prompt": "Say it"})
+
+    if connection.vendor != "sqlite":
+        assert answer.status_code == 200, "its disk is not ours"
+        return
+    assert (answer.status_code, named(answer)[0]) == (507, "insufficient_storage")
+    assert api.get("/readyz").status_code == 503
+    assert api.get(f"/api/responses/{row.pk}/").status_code == 200
+    assert engine.prompts == []

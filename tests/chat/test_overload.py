@@ -52,6 +52,7 @@ def test_one_caller_at_its_limit_is_refused_and_keeps_nobody_else_out(
         enter(crowd, api)
     for answer in asked(api, user):
         assert (answer.status_code, named(answer)[0]) == (429, "too_many_requests")
+        assert answer.reason_phrase == "Too Many Requests"
         assert 1 <= int(answer.headers["Retry-After"]) <= 120
         assert "One caller" in answer.text
     assert Prompt.objects.count() == Response.objects.count() == 2

@@ -211,3 +211,24 @@ def test_what_a_commit_takes_is_no_time_between_commits(user, serve, monkeypatch
     apart = [after - before for before, after in pairwise(begun)]
     assert min(apart[1:]) < module.COMMIT_EVERY * 1.5
     assert module.COMMIT_EVERY < 0.25
+
+
+def test_a_process_that_cannot_write_is_not_well_and_says_so_once(user, serve, monkeypatch, caplog):
+    now = time.monotonic()
+    broken = OperationalError("database or disk is full")
+    commit, full = upkeep.commit, threading.Event()
+    monkeypatch.setattr(upkeep, "commit", lambda due: broken if full.is_set() else commit(due))
+    gate = Turnstile()
+    serve(ScriptedEngine("Hello", gate=gate))
+    full.set()
+    accepted = ask(user)
+    gate.set()
+    eventually(lambda: supervisor._upkeep.failing_since)
+
+    assert supervisor.well, "it may pass"
+    monkeypatch.setattr(supervisor._upkeep, "failing_since", now - module.SILENT)
+    assert not supervisor.well
+    full.clear()
+    assert accepted.live.wait(10)
+    assert supervisor.well
+    assert caplog.text.count("does not take responses") == 1

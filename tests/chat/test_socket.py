@@ -136,3 +136,11 @@ def test_a_client_that_vanishes_is_one_less_that_waits(opened, turnstile, policy
     if policy == "finish":
         turnstile.set()
     eventually(lambda: Response.objects.get().status == status)
+
+
+def test_a_message_that_cannot_be_stored_is_refused_by_its_name(socket, engine):
+    socket.tell("ask", id="mine", prompt="a\0b")
+
+    refused = socket.hear()
+    assert (refused["type"], refused["id"]) == ("refused", "mine")
+    assert "prompt" in refused["errors"]

@@ -12,7 +12,8 @@ from django.db import connection, connections
 
 from chat import events, openai
 from chat.live import Delta, LiveResponse, Outcome
-from chat.models import ApiKey, Response
+from chat.models import ApiKey, Prompt, Response
+from chat.questions import Accepted
 from chat.supervisor import supervisor
 from llmsite.sqlite.base import KEPT
 from modelhost.types import Usage
@@ -75,7 +76,8 @@ async def test_the_heart_beats_in_the_queue_and_the_place_is_told_once():
 @pytest.mark.usefixtures("quick_heart")
 async def test_openais_heartbeat_is_a_comment_without_an_empty_line():
     live = LiveResponse(uuid.uuid4())
-    stream = openai.stream(live, model="m", created=1, include_usage=False)
+    accepted = Accepted(live.id, Prompt(), live, [], [])
+    stream = openai.stream(accepted, model="m", created=1, include_usage=False)
 
     assert '"role": "assistant"' in await anext(stream)
     assert await anext(stream) == ": ping\n"

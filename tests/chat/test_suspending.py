@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from chat import recorder, responses
-from chat.errors import ConversationBusy, ServerStopping
+from chat.errors import ConversationBusy, ServerStopping, Unanswered
 from chat.live import LiveResponse
 from chat.models import Response
 from chat.questions import Wishes
@@ -42,8 +42,9 @@ def test_whoever_waits_is_told_to_ask_again(user, serve, gate):
 
     assert accepted.live.ended
     assert accepted.live.outcome is None
-    with pytest.raises(ServerStopping):
+    with pytest.raises(Unanswered) as caught:
         responses.answer(accepted)
+    assert isinstance(caught.value.cause, ServerStopping)
 
 
 def test_after_a_stop_it_can_begin_again(user, serve, gate):

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import socket
+import time
+from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import httpx
 import pytest
 from django.conf import settings
+from twisted.internet import reactor, task
 
 from chat.models import Prompt
+from llmsite import arrivals
 from tests.chat.refusals import named
 from tests.fakes import ScriptedEngine
+from tests.web import eventually
 
 
 @pytest.mark.parametrize("path", ["/chat/new/message/", "/v1/chat/completions", "/nothing"])
@@ -100,6 +106,60 @@ def test_an_answer_may_take_longer_than_a_body(api, serve, gate, settings):
 def test_a_connection_is_used_again(api, engine):
     for _ in range(3):
         assert api.post("/chat/new/message/", json={"prompt": "a"}).status_code == 200
+
+
+def test_nobody_parses_a_form_before_django_is_asked(server):
+    part = b'--x\r\nContent-Disposition: form-data; name="' + b";" * 60_000 + b'"\r\n\r\n1\r\n--x--'
+    begun = time.process_time()
+    answer = httpx.post(
+        f"{server.address}/chat/new/message/",
+        content=part,
+        headers={"Content-Type": "multipart/form-data; boundary=x"},
+        timeout=30,
+    )
+
+    assert answer.status_code == 401
+    assert time.process_time() - begun < 1, "a parser of parts takes seconds, quadratically"
+
+
+@pytest.fixture
+def few_arrivals(monkeypatch) -> task.Clock:
+    """Two connections may wait for their head; the clock is the test's."""
+    clock = task.Clock()
+    monkeypatch.setattr(arrivals, "most", lambda: 2)
+    monkeypatch.setattr(arrivals, "clock", clock)
+    monkeypatch.setattr(arrivals.arrivals, "_waiting", OrderedDict())
+    return clock
+
+
+def test_of_too_many_clients_that_do_not_ask_the_first_one_goes(server, few_arrivals):
+    with connected(server) as first, connected(server) as second:
+        first.sendall(b"GET /healthz HTTP/1.1\r\nX-Slow: a")
+        second.sendall(b"GET /v1/models HTTP/1.1\r\n")
+        eventually(lambda: len(arrivals.arrivals._waiting) == 2)
+        with connected(server) as third:
+            with suppress(ConnectionResetError):
+                assert read_all(first) == b""
+            third.sendall(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert third.recv(4096).startswith(b"HTTP/1.1 401 "), "who asks is answered"
+        second.sendall(b"Host: 127.0.0.1\r\n\r\n")
+        assert second.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+
+def test_a_head_that_comes_byte_by_byte_has_so_long(server, few_arrivals):
+    with connected(server) as slow:
+        slow.sendall(b"GET /healthz HTTP/1.1\r\n")
+        eventually(lambda: arrivals.arrivals._waiting)
+        slow.sendall(b"X-Slow: a\r\n")
+        reactor.callFromThread(few_arrivals.advance, arrivals.HEAD_WITHIN + 1)
+        with suppress(ConnectionResetError):
+            assert read_all(slow) == b""
+
+
+def test_a_target_may_be_a_whole_address(server):
+    with connected(server) as connection:
+        connection.sendall(b"GET http://127.0.0.1/v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")
 
 
 @contextmanager

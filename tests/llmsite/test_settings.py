@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from llmsite.environment import Environment, kept_secret_key
 from llmsite.settings import database
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_text_may_begin_with_a_dollar(monkeypatch):
@@ -74,3 +80,63 @@ def test_what_the_address_says_about_its_connection_holds():
     assert (options["sslmode"], options["sslrootcert"]) == ("verify-full", "/ca.pem")
     assert options["pool"]["max_size"] == 10
     assert database("sqlite:////tmp/a.sqlite3?timeout=5")["OPTIONS"]["timeout"] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TIME_ZONE", "Mars/X"),
+        ("DEBUG", "ture"),
+        ("LLMSITE_HTTPS", "perhaps"),
+        ("LLMSITE_DTYPE", "fp8"),
+        ("LLMSITE_QUANTIZE", "int3"),
+        ("LLMSITE_PREFIX_SHARING", "all"),
+        ("LLMSITE_SPECULATION", "yes"),
+        ("LLMSITE_CACHE_TOKENS", "-5"),
+        ("LLMSITE_DATABASE_POOL", "0"),
+        ("LLMSITE_LOGIN_FAILURES", "0"),
+        ("ALLOWED_HOSTS", "http://chat.example.org"),
+        ("LLMSITE_DATA", "/dev/null/x"),
+    ],
+)
+def test_nonsense_is_a_sentence_that_names_the_variable(name, value):
+    said = manage("check", **{name: value})
+
+    assert said.returncode != 0
+    [sentence] = said.stderr.strip().splitlines()
+    assert sentence.startswith(name)
+    assert sentence.endswith("See docs/configuration.md.")
+
+
+def test_empty_is_left_out():
+    ours = ("LLMSITE_DTYPE", "LLMSITE_PREFIX_SHARING", "LLMSITE_CACHE_TOKENS")
+    said = manage("check", **dict.fromkeys(["TIME_ZONE", "DEBUG", *ours], ""))
+
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+def test_a_misspelt_variable_is_noticed():
+    said = manage("check", LLMSITE_MODLE="demo", LLMSITE_DATABASE_POOL="5")
+
+    assert said.returncode == 0
+    assert "LLMSITE_MODLE is set, and there is no such setting" in said.stderr
+    assert "LLMSITE_MODEL was meant?" in said.stderr
+    assert "POOL" not in said.stderr
+
+
+def test_with_https_everything_is_ready_for_deployment():
+    said = manage("check", "--deploy", LLMSITE_HTTPS="true")
+
+    assert (said.returncode, said.stderr) == (0, "")
+
+
+def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A command of manage.py under these variables."""
+    return subprocess.run(
+        [sys.executable, ROOT / "manage.py", *arguments],
+        env={**os.environ, **variables},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

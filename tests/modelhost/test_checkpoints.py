@@ -16,7 +16,7 @@ from modelhost.checkpoints import Placement
 from modelhost.checkpoints.hub import INDEX, SINGLE
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
-from modelhost.types import Sampling, Turn
+from modelhost.types import ModelSpec, Sampling, Turn
 from tests.modelhost.conftest import CPU
 from tests.modelhost.folders import cut, edit, remove, spec_of, write
 
@@ -156,6 +156,12 @@ def test_a_description_comes_from_the_small_files(folder):
         "adapter": "",
     }
     assert parameters > 10_000
+
+
+def test_a_folder_has_no_other_revisions(folder):
+    for model in (str(folder), "demo"):
+        with pytest.raises(LoadFailed, match="revision main cannot be used"):
+            checkpoints.locate(ModelSpec(model=model, revision="main"), Progress())
 
 
 def test_the_revision_of_a_folder_tells_versions_apart(folder, tmp_path):

@@ -6,6 +6,7 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
 
 from chat.models import ApiKey
@@ -22,9 +23,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         users = get_user_model()
-        username, name = options["username"].strip(), options["name"].strip()
-        if not 0 < len(username) <= 150:
-            raise CommandError("The user name needs 1 to 150 characters.")
+        username, name = readable(options["username"]), options["name"].strip()
+        try:
+            users._meta.get_field("username").clean(username, None)
+        except ValidationError as error:
+            raise CommandError(f"The user name: {error.messages[0]}") from error
         if not 0 < len(name) <= 100:
             raise CommandError("The key's name needs 1 to 100 characters.")
         user = users.objects.filter(username=username).first()
@@ -33,3 +36,9 @@ class Command(BaseCommand):
             self.stderr.write(f"Created the user {username}.")
         _, secret = ApiKey.issue(user=user, name=name)
         self.stdout.write(secret)
+
+
+def readable(username: str) -> str:
+    """A name as Django keeps it (NFKC), without what the terminal sent that is no UTF-8."""
+    plain = username.encode("utf-8", "replace").decode().strip()
+    return str(get_user_model().normalize_username(plain))

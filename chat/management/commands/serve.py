@@ -11,16 +11,18 @@ from argparse import ArgumentParser
 from itertools import count
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, connections, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.utils.module_loading import import_string
 
 from chat.models import ApiKey
 
 ADMIN = "admin"
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 DESCRIPTORS = 65_536  # that the process may open, where the system's hard limit allows it
 
 
@@ -43,6 +45,9 @@ class Command(BaseCommand):
             raise CommandError(f"The database cannot be used: {error}".strip()) from error
         key = self._first_account()
         self._say_what_to_try(f"http://{displayed(host)}:{port}", key)
+        if host in EVERYWHERE and "*" not in settings.ALLOWED_HOSTS:
+            names = ", ".join(settings.ALLOWED_HOSTS)
+            self.stdout.write(f"It answers to the names in ALLOWED_HOSTS: {names}")
         connections.close_all()
         # Importing the application starts to load the model.
         application = import_string("llmsite.asgi.application")
@@ -70,15 +75,17 @@ class Command(BaseCommand):
         password = secrets.token_urlsafe(12)
         names = (ADMIN if at == 1 else f"{ADMIN}{at}" for at in count(1))
         name = next(name for name in names if not users.objects.filter(username=name).exists())
-        user = users.objects.create_superuser(name, password=password)
-        _, key = ApiKey.issue(user=user, name="first key")
-        self.stdout.write(f"Created the user {name}; these are shown this once:")
-        self.stdout.write(f"  password  {password}")
-        self.stdout.write(f"  API key   {key}")
+        with transaction.atomic():  # what could not be shown must not be there
+            user = users.objects.create_superuser(name, password=password)
+            _, key = ApiKey.issue(user=user, name="first key")
+            self.stdout.write(f"Created the user {name}; these are shown this once:")
+            self.stdout.write(f"  password  {password}")
+            self.stdout.write(f"  API key   {key}")
+            self.stdout.flush()
         return key
 
     def _say_what_to_try(self, address: str, key: str | None) -> None:
-        shown = key or "$LLMSITE_KEY"
+        shown = key or "llms_…"
         self.stdout.write(f"Page    {address}/")
         self.stdout.write(f"Admin   {address}/admin/")
         self.stdout.write(f"API     {address}/api/docs/")
@@ -103,7 +110,8 @@ def parsed_port(text: str) -> int:
 
 
 def displayed(host: str) -> str:
-    """The host as it stands in an address."""
+    """The host as it stands in an address; a server that listens everywhere is here as well."""
+    host = EVERYWHERE.get(host, host)
     return f"[{host}]" if ":" in host else host
 
 

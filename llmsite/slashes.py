@@ -1,0 +1,18 @@
+"""A path without its final slash, and a body with it."""
+
+from __future__ import annotations
+
+from django.http import HttpResponsePermanentRedirect
+from django.middleware import common
+
+
+class SameRequestElsewhere(HttpResponsePermanentRedirect):
+    """The method and the body stay (RFC 9110, section 15.4.9): 301 makes a GET of a POST."""
+
+    status_code = 308
+
+
+class CommonMiddleware(common.CommonMiddleware):
+    """Django's, which lost what was posted to an address without its final slash."""
+
+    response_redirect_class = SameRequestElsewhere

@@ -1,0 +1,73 @@
+"""Passwords that are tried: counted over all processes, for one name from one address."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.test import Client
+
+from chat.models import ApiKey
+
+PASSWORD = "the right one"
+
+
+@pytest.fixture
+def grace(db):
+    return get_user_model().objects.create_superuser("grace", password=PASSWORD)
+
+
+def try_in(
+    password: str, *, path: str = "/login/", name: str = "grace", address: str = "10.0.0.1", **more
+):
+    """One attempt, of a browser that was never here."""
+    form = {"username": name, "password": password, "next": "/"}
+    return Client().post(path, form, REMOTE_ADDR=address, **more)
+
+
+@pytest.mark.parametrize("path", ["/login/", "/admin/login/"])
+def test_after_so_many_wrong_passwords_the_right_one_is_not_looked_at(grace, settings, path):
+    settings.AXES_FAILURE_LIMIT = 3
+    answers = [try_in("wrong", path=path).status_code for _ in range(4)]
+    refused = try_in(PASSWORD, path=path)
+
+    assert answers == [200, 200, 429, 429]
+    assert refused.status_code == 429
+    assert "Try again in 15 minutes" in refused.content.decode()
+    assert int(refused["Retry-After"]) == 900
+
+
+def test_nobody_locks_another_one_out_from_elsewhere(grace, settings):
+    settings.AXES_FAILURE_LIMIT = 3
+    for _ in range(5):
+        try_in("wrong", address="10.0.0.9")
+
+    assert try_in(PASSWORD).status_code == 302
+    assert try_in("wrong", name="ada", address="10.0.0.9").status_code == 200
+
+
+def test_an_address_that_is_only_claimed_does_not_count(grace, settings):
+    settings.AXES_FAILURE_LIMIT = 3
+    for number in range(3):
+        try_in("wrong", HTTP_X_FORWARDED_FOR=f"10.1.1.{number}")
+
+    assert try_in(PASSWORD).status_code == 429
+
+
+def test_who_gets_in_begins_anew(grace, settings):
+    settings.AXES_FAILURE_LIMIT = 3
+    for _ in range(3):
+        assert try_in("wrong").status_code == 200
+        assert try_in("wrong").status_code == 200
+        assert try_in(PASSWORD).status_code == 302
+
+
+def test_keys_and_sessions_are_not_concerned(grace, settings, client_for):
+    settings.AXES_FAILURE_LIMIT = 1
+    _, secret = ApiKey.issue(user=grace)
+    open_already = Client()
+    open_already.force_login(grace, backend="django.contrib.auth.backends.ModelBackend")
+    try_in("wrong")
+
+    assert try_in(PASSWORD).status_code == 429
+    assert open_already.get("/").status_code == 200
+    assert Client().get("/chat/get/messages/", HTTP_AUTHORIZATION=f"Bearer {secret}").json()
