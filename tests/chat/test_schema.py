@@ -52,6 +52,30 @@ def test_the_description_names_the_fields_of_a_message(schema):
     assert {"prompt", "history", "conversation", "stream", "temperature"} <= set(fields)
 
 
+def test_every_operation_says_how_it_fails(schema):
+    for path, operations in schema["paths"].items():
+        name = "OpenAIError" if path.startswith("/v1/") else "Problem"
+        for operation in operations.values():
+            [content] = operation["responses"]["default"]["content"].values()
+            assert content["schema"]["$ref"].endswith(f"/{name}")
+
+
+def test_what_asks_may_be_streamed_and_retried(schema):
+    for path in ("/chat/new/message/", "/v1/chat/completions", "/api/prompts/{id}/responses/"):
+        operation = schema["paths"][path]["post"]
+        status = "201" if path.startswith("/api/") else "200"
+        assert "text/event-stream" in operation["responses"][status]["content"]
+        assert "Idempotency-Key" in [one["name"] for one in operation["parameters"]]
+
+
+@pytest.mark.parametrize("path", ["/chat/new/message/", "/v1/chat/completions"])
+def test_what_its_page_puts_into_a_body_is_answered(schema, api, engine, path):
+    name = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    example = schema["components"]["schemas"][name["$ref"].rpartition("/")[2]]["example"]
+
+    assert api.post(path, json=example).status_code == 200
+
+
 def test_programs_get_it_without_a_key(client_for):
     answer = client_for(None).get("/api/schema/")
 
