@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PUBLIC = {"types", "errors", "host", "ticket", "wakeups"}  # of modelhost
 
 SCRIPT = """
 import importlib, os, sys
@@ -38,3 +44,31 @@ def test_importing_the_web_side_leaves_the_models_libraries_alone(module):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_web_side_knows_modelhosts_public_surface_and_nothing_else():
+    used = {
+        (file.name, name)
+        for part in ("chat", "llmsite")
+        for file in (ROOT / part).rglob("*.py")
+        for name in used_of_modelhost(ast.parse(file.read_text()))
+    }
+
+    assert len(used) > 20
+    assert {name for _, name in used} <= PUBLIC, sorted(used)
+
+
+def used_of_modelhost(tree: ast.AST) -> Iterator[str]:
+    """Its modules that are imported; what stands under TYPE_CHECKING is no import."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module == "modelhost":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("modelhost."):
+            yield (node.module or "").split(".")[1]
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.startswith("modelhost."):
+                    yield alias.name.split(".")[1]
+        yield from used_of_modelhost(node)
