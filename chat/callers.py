@@ -36,7 +36,7 @@ class Caller:
         return caller_of(self.api_key.pk if self.api_key else None, self.user.pk)
 
 
-def known(request: HttpRequest) -> Caller:
+def authenticate(request: HttpRequest) -> Caller:
     """The caller, as far as key or session still hold. A key counts before a session.
 
     Raises AuthenticationFailed, NotAuthenticated.
@@ -51,7 +51,7 @@ def known(request: HttpRequest) -> Caller:
     return Caller(user)
 
 
-def request_of(scope: Scope) -> HttpRequest:
+def as_get_request(scope: Scope) -> HttpRequest:
     """What came with this scope as a GET request without a body."""
     scheme = scope.get("scheme", "http")
     sent = {**scope, "type": "http", "method": "GET", "scheme": SCHEMES.get(scheme, scheme)}

@@ -17,13 +17,13 @@ from rest_framework.exceptions import ValidationError
 from chat.completion_messages import MessageField, ToolField
 from chat.fields import ClosedSerializer, IntegerField, SwitchField, TextField, fields_of
 from chat.models import Response
-from chat.questions import Wishes
+from chat.questions import SamplingOptions
 from chat.requests import (
     INT32,
     MAX_TURNS,
     MessageSerializer,
     OnDisconnectField,
-    WishesSerializer,
+    SamplingSerializer,
 )
 from modelhost.types import Role, Turn
 
@@ -75,7 +75,7 @@ class StreamOptions(ClosedSerializer):
         return value
 
 
-class CompletionSerializer(WishesSerializer):
+class CompletionSerializer(SamplingSerializer):
     """The fields that are done; the others are looked at before."""
 
     model = TextField(required=False)
@@ -127,13 +127,13 @@ class CompletionSerializer(WishesSerializer):
             "max_tokens": "max_completion_tokens" if limit else "max_tokens",
         }
 
-    def wishes(self) -> Wishes:
+    def sampling_options(self) -> SamplingOptions:
         """Sampling; `max_completion_tokens` is the newer name of `max_tokens`."""
-        wishes = super().wishes()
+        options = super().sampling_options()
         limit = self.validated_data.get("max_completion_tokens")
         if limit is None:
-            return wishes
-        return replace(wishes, max_tokens=limit)
+            return options
+        return replace(options, max_tokens=limit)
 
 
 class LegacyCompletionSerializer(MessageSerializer):

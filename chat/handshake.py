@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.middleware.csrf import CsrfViewMiddleware
 from rest_framework.exceptions import PermissionDenied
 
-from chat.callers import Caller, Scope, known, request_of
+from chat.callers import Caller, Scope, as_get_request, authenticate
 
 
 def identify(scope: Scope) -> Caller:
@@ -19,9 +19,9 @@ def identify(scope: Scope) -> Caller:
 
     Raises AuthenticationFailed, NotAuthenticated, PermissionDenied, DisallowedHost.
     """
-    request = request_of(scope)
+    request = as_get_request(scope)
     request.get_host()
-    caller = known(request)
+    caller = authenticate(request)
     if caller.api_key is None and not OwnPages(lambda _: HttpResponse()).sent(request):
         raise PermissionDenied("Other sites may not open a socket here.")
     return caller

@@ -103,7 +103,7 @@ def steps(place: Place, prompt: Turn) -> list[Step]:
 
 def place_after(conversation: Conversation) -> Place:
     """Behind the newest answer of a conversation."""
-    return place_behind(conversation.latest_response(), conversation)
+    return place_behind(conversation.latest_readable_response(), conversation)
 
 
 def place_behind(response: Response | None, conversation: Conversation) -> Place:

@@ -73,7 +73,7 @@ class Attempt:
         if not self.key:
             yield
             return
-        with _turns.taken((self.user.pk, self.key)):
+        with _key_locks.held((self.user.pk, self.key)):
             yield
 
     def earlier(self) -> Response | None:
@@ -144,7 +144,7 @@ def digest(path: str, body: Any) -> str:
     return hashlib.sha256(said.encode()).hexdigest()
 
 
-class _Turns:
+class _KeyLocks:
     """A lock for each name that somebody goes through with, and for no other."""
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class _Turns:
         self._going: dict[tuple[Any, str], tuple[threading.Lock, int]] = {}
 
     @contextmanager
-    def taken(self, name: tuple[Any, str]) -> Iterator[None]:
+    def held(self, name: tuple[Any, str]) -> Iterator[None]:
         with self._lock:
             turn, count = self._going.get(name, (threading.Lock(), 0))
             self._going[name] = turn, count + 1
@@ -171,7 +171,7 @@ class _Turns:
                     self._going[name] = turn, count - 1
 
 
-_turns = _Turns()
+_key_locks = _KeyLocks()
 
 
 class _Forgetting:

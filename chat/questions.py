@@ -17,7 +17,7 @@ from modelhost.types import Role, Sampling, Tool, Turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class SamplingOptions:
     """Sampling as a caller may ask for it; None is the installation's default."""
 
     max_tokens: int | None = None
@@ -57,7 +57,7 @@ class Question:
     surface: str
     conversation: Conversation | None = None
     history: Sequence[Turn] | None = None
-    wishes: Wishes = field(default_factory=Wishes)
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
     client: Mapping[str, Any] = field(default_factory=dict)
     role: Role = Role.USER
     tools: Sequence[Tool] = ()

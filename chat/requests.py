@@ -18,7 +18,7 @@ from chat.fields import (
     TextField,
 )
 from chat.models import Response
-from chat.questions import Wishes
+from chat.questions import SamplingOptions
 from modelhost.types import Role, Turn
 
 SEED: dict[str, Any] = {"min_value": -(1 << 63), "max_value": (1 << 63) - 1}
@@ -60,7 +60,7 @@ class CursorSerializer(serializers.Serializer[Any]):
     after = serializers.IntegerField(required=False, default=0, min_value=0, max_value=INT32)
 
 
-class WishesSerializer(ClosedSerializer):
+class SamplingSerializer(ClosedSerializer):
     """How to sample; what is left out is the installation's default."""
 
     max_tokens = IntegerField(required=False, allow_null=True, min_value=1, max_value=INT32)
@@ -70,14 +70,14 @@ class WishesSerializer(ClosedSerializer):
     seed = IntegerField(required=False, allow_null=True, **SEED)
     stop = StopField(required=False, allow_null=True)
 
-    def wishes(self) -> Wishes:
+    def sampling_options(self) -> SamplingOptions:
         """The sampling part of the validated body."""
         names = ("max_tokens", "temperature", "top_p", "top_k", "seed")
         values = {name: self.validated_data.get(name) for name in names}
-        return Wishes(**values, stop=self.validated_data.get("stop") or ())
+        return SamplingOptions(**values, stop=self.validated_data.get("stop") or ())
 
 
-class PromptSerializer(WishesSerializer):
+class PromptSerializer(SamplingSerializer):
     """A prompt and how it is answered."""
 
     prompt = PromptField()
@@ -94,7 +94,7 @@ class BranchSerializer(PromptSerializer):
     follows = IdField(required=False, allow_null=True)
 
 
-class RegenerateSerializer(WishesSerializer):
+class RegenerateSerializer(SamplingSerializer):
     """One more response to a prompt."""
 
     stream = SwitchField(required=False, default=False)
@@ -122,10 +122,10 @@ class SendMessageSerializer(ClosedSerializer):
     seed = serializers.IntegerField(required=False, **SEED)
     on_disconnect = OnDisconnectField(default=Response.OnDisconnect.FINISH)
 
-    def wishes(self) -> Wishes:
+    def sampling_options(self) -> SamplingOptions:
         """The sampling part of the query."""
         names = ("max_tokens", "temperature", "top_p", "seed")
-        return Wishes(**{name: self.validated_data.get(name) for name in names})
+        return SamplingOptions(**{name: self.validated_data.get(name) for name in names})
 
 
 class ConversationSerializer(ClosedSerializer):

@@ -27,9 +27,9 @@ from chat.questions import Accepted, Question
 from chat.record import LEASE, WORKER, Record
 from chat.recorder import release, settle
 from chat.recovery import Continuation
+from chat.request_slots import request_slots
 from chat.statements import insert
 from chat.supervisor import supervisor
-from chat.turns import turns
 from modelhost.errors import GenerationFailed, ModelHostError
 from modelhost.host import host
 from modelhost.types import Rendered, Role, Sampling
@@ -64,10 +64,10 @@ def _ask(question: Question, attempt: Attempt) -> Accepted:
     steps = history.steps(place, question.turn)
     rendered = engine.render(
         [step.turn for step in steps],
-        max_tokens=question.wishes.max_tokens,
+        max_tokens=question.sampling.max_tokens,
         tools=question.tools,
     )
-    sampling = question.wishes.decide(room=engine.room(len(rendered.token_ids)))
+    sampling = question.sampling.decide(room=engine.room(len(rendered.token_ids)))
     engine.validate(rendered.token_ids, sampling)
     leave = admission.enter(caller, tokens=len(rendered.token_ids))
     try:
@@ -106,7 +106,7 @@ def answer(accepted: Accepted, *, gone: Callable[[], bool] = lambda: False) -> O
     gone: whether the one who waits has left, and nobody needs this any more.
     """
     connections.close_all()  # nothing is read while waiting
-    turns.give_back()
+    request_slots.release()
     while not accepted.live.wait(LOOK):
         # At exit the interpreter joins this thread, and nobody would end the wait.
         if gone() or not threading.main_thread().is_alive():
@@ -230,7 +230,9 @@ def _hold(place: history.Place, *, in_order: bool) -> None:
     conversation = Conversation.objects.select_for_update().filter(pk=held.pk).first()
     if conversation is None:
         raise Http404
-    if in_order and (conversation.answering() or conversation.latest_response() != place.follows):
+    if in_order and (
+        conversation.answering() or conversation.latest_readable_response() != place.follows
+    ):
         raise ConversationBusy("This conversation's last prompt is still being answered.")
 
 

@@ -12,7 +12,7 @@ import logging
 import time
 from http import HTTPStatus
 
-from chat.callers import Scope, known, request_of
+from chat.callers import Scope, as_get_request, authenticate
 from chat.errors import failure_of
 from chat.threads import in_thread
 
@@ -46,7 +46,7 @@ class Rights:
 
 def _hold(scope: Scope) -> bool:
     try:
-        known(request_of(scope))
+        authenticate(as_get_request(scope))
     except Exception as error:  # noqa: BLE001  a database that is away says nothing of rights
         failure = failure_of(error)
         if failure is not None and failure.status in REFUSED:

@@ -56,9 +56,9 @@ def reply_to(
         refuse_unstorable(message)
         caller = identify(scope)
         body = validated(message)
-        if full and message["type"] in FOLLOWED:
+        if full and message["type"] in STREAMED:
             raise TooManyStreams("This socket follows as many responses as one may.")
-        return DEEDS[message["type"]](message, body, caller, connection)
+        return HANDLERS[message["type"]](message, body, caller, connection)
     except Exception as error:  # noqa: BLE001  whatever it is, the client hears of it
         return Reply(refused(error, name))
 
@@ -94,7 +94,7 @@ def ask(message: dict[str, Any], body: Any, caller: Caller, connection: Connecti
         surface="websocket",
         conversation=conversation and own(Conversation, conversation, caller),
         history=data.get("history"),
-        wishes=body.wishes(),
+        sampling=body.sampling_options(),
         on_disconnect=data["on_disconnect"],
     )
     accepted = responses.ask(question, attempt)
@@ -124,7 +124,7 @@ def ping(message: dict[str, Any], body: Any, caller: Caller, connection: Connect
     return Reply({"type": "pong", "id": name_of(message)})
 
 
-DEEDS: dict[str, Callable[[dict[str, Any], Any, Caller, Connection], Reply]] = {
+HANDLERS: dict[str, Callable[[dict[str, Any], Any, Caller, Connection], Reply]] = {
     "ask": ask,
     "follow": follow,
     "stop": stop,
@@ -132,7 +132,7 @@ DEEDS: dict[str, Callable[[dict[str, Any], Any, Caller, Connection], Reply]] = {
 }
 
 
-FOLLOWED = ("ask", "follow")
+STREAMED = ("ask", "follow")
 
 
 def accepted_message(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.db import connections
 
-from chat.turns import turns
+from chat.request_slots import request_slots
 
 Made = TypeVar("Made")
 
@@ -28,7 +28,7 @@ async def _in_thread(work: Callable[..., Made], *arguments: Any) -> Made:
 
 
 def _in_turn(work: Callable[..., Made], *arguments: Any) -> Made:
-    with turns.taken():
+    with request_slots.acquired():
         try:
             return work(*arguments)
         finally:

@@ -21,7 +21,7 @@ from chat.health import liveness, readiness  # noqa: E402
 from chat.model_spec import spec  # noqa: E402
 from chat.routing import websocket_urlpatterns  # noqa: E402
 from chat.supervisor import supervisor  # noqa: E402
-from llmsite.limits import BodyGate  # noqa: E402
+from llmsite.body_gate import BodyGate  # noqa: E402
 from llmsite.probes import Probes  # noqa: E402
 from llmsite.shutdown import Shutdown  # noqa: E402
 from llmsite.sqlite.base import pool  # noqa: E402

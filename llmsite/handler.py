@@ -17,7 +17,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from chat.turns import turns
+from chat.request_slots import request_slots
 
 
 class Handler(ASGIHandler):
@@ -42,7 +42,7 @@ class Handler(ASGIHandler):
             raise
 
     def _in_turn(self, request: HttpRequest) -> HttpResponseBase:
-        with turns.taken():
+        with request_slots.acquired():
             response: HttpResponseBase = self.get_response(request)
             return response
 

@@ -20,9 +20,9 @@ from twisted.web.http import _GenericHTTPChannelProtocol
 from chat.errors import Failure
 from llmsite import sockets
 from llmsite.arrivals import ArrivingChannel
+from llmsite.body_gate import too_large, too_slow
 from llmsite.eager import EagerConnection
 from llmsite.flow import Flow
-from llmsite.limits import too_large, too_slow
 from llmsite.sockets import CountedSocket
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelhost import lines
+from modelhost import json_lines
 from modelhost.errors import LoadFailed, ModelHostError
 from modelhost.types import ModelSpec, Rendered
 
@@ -106,7 +106,7 @@ def _each_line(answer: Callable[[dict[str, Any]], dict[str, Any]], source: Itera
     failed = False
     for line in _filled(source):
         try:
-            _print(answer(lines.parse(line)))
+            _print(answer(json_lines.parse(line)))
         except ModelHostError as error:
             failed = True
             _print({"error": str(error)})
@@ -118,16 +118,16 @@ def _filled(source: Iterable[str]) -> Iterator[str]:
 
 
 def _rendered(write: Callable[..., Rendered], request: dict[str, Any]) -> dict[str, Any]:
-    rendered = write(lines.turns(request), max_tokens=lines.max_tokens(request))
+    rendered = write(json_lines.turns(request), max_tokens=json_lines.max_tokens(request))
     return {"token_ids": rendered.token_ids, "omitted": rendered.omitted}
 
 
 def _submitted(engine: Engine, request: dict[str, Any]) -> tuple[list[int], Ticket]:
-    token_ids = lines.token_ids(request)
+    token_ids = json_lines.token_ids(request)
     if token_ids is None:
-        limit = lines.max_tokens(request)
-        token_ids = engine.render(lines.turns(request), max_tokens=limit).token_ids
-    choice = lines.sampling(request, room=engine.room(len(token_ids)))
+        limit = json_lines.max_tokens(request)
+        token_ids = engine.render(json_lines.turns(request), max_tokens=limit).token_ids
+    choice = json_lines.sampling(request, room=engine.room(len(token_ids)))
     return token_ids, engine.submit(token_ids, choice)
 
 
@@ -135,7 +135,7 @@ async def _generate_all(engine: Engine, source: Iterable[str]) -> int:
     jobs: list[tuple[list[int], Ticket] | str] = []
     for line in _filled(source):
         try:
-            jobs.append(_submitted(engine, lines.parse(line)))
+            jobs.append(_submitted(engine, json_lines.parse(line)))
         except ModelHostError as error:
             jobs.append(str(error))
     failed = False

@@ -3,7 +3,7 @@
 The batching manager is fast and trusting: any exception in a step ends its
 thread for everybody, it knows no seeds per request and no stop texts, and a
 cancelled request gets no last word. What is added: validation before it
-(`admission`), generations that outlive its thread (`jobs`), one dispatcher
+(`validation`), generations that outlive its thread (`jobs`), one dispatcher
 behind it that never raises (`dispatcher`), a finish for every ticket, and a
 restart when its thread dies.
 """
@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from modelhost import admission, batching, card, prompts
+from modelhost import batching, card, prompts, validation
 from modelhost.checkpoints.base import Loaded
 from modelhost.dispatcher import Dispatcher
 from modelhost.errors import NotReady
@@ -142,7 +142,7 @@ class Engine:
             self._lose()
 
     def _revive(self) -> None:
-        for job in self._jobs.bury():
+        for job in self._jobs.thread_died():
             logger.error("generation %s is given up", job.ticket.request_id)
             job.ticket.end(
                 FinishReason.ERROR,
@@ -210,7 +210,7 @@ class Engine:
 
         Raises BadSampling, PromptTooLong, Busy, NotReady.
         """
-        admission.check(self.card, token_ids, choice)
+        validation.check(self.card, token_ids, choice)
         self._jobs.check_place()
         if not self.alive:
             raise NotReady("The engine is not running.")
@@ -232,7 +232,7 @@ class Engine:
         Raises what `validate` raises.
         """
         self.validate(token_ids, choice)
-        admission.check_ids(self.card, "resume", resume)  # they may be another model's
+        validation.check_ids(self.card, "resume", resume)  # they may be another model's
         decoder = ResponseDecoder(
             self._format.decode, stops=choice.stop, answer=self._format.answer(tools)
         )

@@ -135,27 +135,27 @@ class Jobs:
             if self._isolated is None and self._manager.cancel_queue.empty():
                 self._isolate([job for job in idle if job.suspect])
 
-    def bury(self) -> list[Job]:
+    def thread_died(self) -> list[Job]:
         """The thread is dead and no run exists any more. Which jobs are given up for it."""
         with self._lock:
-            crew = list(self._runs.values())
+            running = list(self._runs.values())
             self._runs.clear()
             self._isolated, self._idle = None, True
             with suppress(queue.Empty):  # put there while it died: their jobs get other runs
                 while True:
                     self._manager.input_queue.get_nowait()
-            for job in crew:
+            for job in running:
                 job.run_id = ""
                 job.deaths += 1
-            guilty = [job for job in crew if job.deaths >= FATAL]
-            for job in guilty:
+            given_up = [job for job in running if job.deaths >= FATAL]
+            for job in given_up:
                 del self._jobs[job.ticket.request_id]
-            if guilty:
-                self._acquit()
-            elif any(job.deaths >= SUSPICIOUS for job in crew):
-                for job in crew:
+            if given_up:
+                self._clear_suspicion()
+            elif any(job.deaths >= SUSPICIOUS for job in running):
+                for job in running:
                     job.suspect = True
-            return guilty
+            return given_up
 
     def close(self) -> None:
         """Take nothing on and start no run from now on."""
@@ -178,7 +178,7 @@ class Jobs:
             self._run(newest)
             self._isolated = newest if newest.run_id else None
 
-    def _acquit(self) -> None:
+    def _clear_suspicion(self) -> None:
         """The killer is found: the others run together again, and are no worse than new."""
         for job in self._jobs.values():
             job.suspect = False

@@ -5,7 +5,7 @@ long as reading the weights. Its attention wants keys and values in one piece, s
 pages is copied for every token; here they are read where they are. See docs/decisions/0022.
 
 A kernel is a C function of one pointer to 64-bit numbers: sizes, bits of a float, addresses of
-tensors, in the order in which its first lines read them. `modelhost.team` calls it in several
+tensors, in the order in which its first lines read them. `modelhost.openmp` calls it in several
 threads. The number in front of all counts the items that were taken: a thread takes the next one
 until none is left. What is computed of an item depends on nothing else, so a row is the same in
 any company.
@@ -131,7 +131,7 @@ def _turn(head: Any, cos: Any, sin: Any, apart: Any, step: Any) -> None:
 
 
 @njit(**OPTIONS)
-def _open(both: Any, result: Any) -> None:
+def _swiglu(both: Any, result: Any) -> None:
     size = uint64(result.shape[0])
     for at in range(size):
         gate = both[at]
@@ -147,7 +147,7 @@ def _place(read: Any, at: Any) -> Any:
 
 
 @njit(**OPTIONS)
-def _compare(query: Any, keys: Any, read: Any, group: Any, scaling: Any, scores: Any) -> None:
+def _scores(query: Any, keys: Any, read: Any, group: Any, scaling: Any, scores: Any) -> None:
     """Heads with their group's keys, four at a time: for one key a head is short."""
     for at in range(uint64(0), uint64(read.shape[0]), uint64(4)):
         key_0, key_1 = keys[_place(read, at), group], keys[_place(read, at + uint64(1)), group]
@@ -168,7 +168,7 @@ def _compare(query: Any, keys: Any, read: Any, group: Any, scaling: Any, scores:
 
 
 @njit(**OPTIONS)
-def _share(scores: Any, count: Any) -> None:
+def _softmax(scores: Any, count: Any) -> None:
     """Softmax of the first ones, zeros behind them."""
     largest = scores[0]
     for at in range(count):
@@ -184,7 +184,7 @@ def _share(scores: Any, count: Any) -> None:
 
 
 @njit(**OPTIONS)
-def _collect(values: Any, read: Any, group: Any, shares: Any, result: Any) -> None:
+def _weighted_sum(values: Any, read: Any, group: Any, shares: Any, result: Any) -> None:
     """The values' sum, each times its share, for the heads of a group."""
     result[:] = float32(0)
     for at in range(uint64(0), uint64(read.shape[0]), uint64(4)):
@@ -270,10 +270,10 @@ def attend(data: Any) -> None:
         row, first, count = uint64(which[token, 0]), which[token, 1], which[token, 2]
         own = read[first : first + count]
         part = slice(group * each, group * each + each)
-        _compare(every[row, part], keys, own, group, scaling, scores)
+        _scores(every[row, part], keys, own, group, scaling, scores)
         for head in range(each):
-            _share(scores[head, : (count + 3) // 4 * 4], uint64(count))
-        _collect(values, own, group, scores, result[row, part])
+            _softmax(scores[head, : (count + 3) // 4 * 4], uint64(count))
+        _weighted_sum(values, own, group, scores, result[row, part])
         item = _take(numbers)
 
 
@@ -286,5 +286,5 @@ def gate(data: Any) -> None:
     result = carray(_floats(numbers[4]), (rows, size))
     row = _take(numbers)
     while row < uint64(rows):
-        _open(both[row], result[row])
+        _swiglu(both[row], result[row])
         row = _take(numbers)

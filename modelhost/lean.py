@@ -20,8 +20,8 @@ from transformers import GlmModel, LlamaModel, MistralModel, Qwen2Model
 
 from modelhost import kernels
 from modelhost.attention import FULL, lengths, of_one
+from modelhost.openmp import Kernel
 from modelhost.packing import Product, product_of
-from modelhost.team import Kernel
 
 ADD_AND_NORM = Kernel(kernels.add_and_norm)
 TURN_AND_STORE = Kernel(kernels.turn_and_store)

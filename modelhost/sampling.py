@@ -19,7 +19,6 @@ from transformers.generation.continuous_batching.cb_logits_processors import (
     ContinuousBatchingLogitsProcessorList,
 )
 
-from modelhost.limits import validate as validate
 from modelhost.types import Sampling
 
 COLDEST = 1e-6  # below it float32 division overflows: taken as greedy, which is its limit

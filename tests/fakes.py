@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from modelhost import limits, prompts
+from modelhost import prompts, validation
 from modelhost.errors import Busy, NotReady, PromptTooLong
 from modelhost.text import ResponseDecoder
 from modelhost.ticket import Ticket, ahead
@@ -119,7 +119,7 @@ class PretendEngine:
         return ScriptFormat().decode(token_ids)
 
     def validate(self, token_ids: Sequence[int], choice: Sampling) -> None:
-        limits.validate(choice, vocabulary=self.card.vocabulary)
+        validation.check_sampling(choice, vocabulary=self.card.vocabulary)
         if len(token_ids) + choice.max_tokens > self.card.context_length:
             raise PromptTooLong("The prompt does not fit.")
         if self.active >= self.max_requests:

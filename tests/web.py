@@ -33,8 +33,8 @@ class ServerThread:
 
         from chat.connections import ConnectionWatch
         from chat.routing import websocket_urlpatterns
+        from llmsite.body_gate import BodyGate
         from llmsite.handler import get_application
-        from llmsite.limits import BodyGate
         from llmsite.server import Server
 
         http = BodyGate(

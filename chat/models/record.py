@@ -58,7 +58,7 @@ class Conversation(models.Model):
     def __str__(self) -> str:
         return self.title or f"Conversation of {self.created_at:%Y-%m-%d %H:%M}"
 
-    def latest_response(self) -> Response | None:
+    def latest_readable_response(self) -> Response | None:
         """The response that the next prompt follows when the caller names none."""
         return (
             Response.objects.filter(prompt__conversation=self, status__in=Response.READABLE)

@@ -13,7 +13,7 @@ from rest_framework.response import Response as APIResponse
 
 from chat import events, responses
 from chat.admission import caller_of
-from chat.callers import known, request_of
+from chat.callers import as_get_request, authenticate
 from chat.connections import connection_of
 from chat.idempotency import Attempt, attempt_of
 from chat.live import Outcome
@@ -62,7 +62,7 @@ def answer(request: Request, accepted: Accepted) -> Outcome:
     outcome = responses.answer(accepted, gone=lambda: connection.closed)
     scope = getattr(request, "scope", None)
     if scope is not None and time.monotonic() - begun > LOOK_AGAIN:
-        known(request_of(scope))
+        authenticate(as_get_request(scope))
     return outcome
 
 

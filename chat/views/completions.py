@@ -95,7 +95,7 @@ def _question(body: Any) -> Question:
         content=last.content,
         surface="completion",
         history=history,
-        wishes=body.wishes(),
+        sampling=body.sampling_options(),
         client=data["client"],
         role=Role(last.role),
         tools=data.get("tools") or (),
@@ -110,6 +110,6 @@ def _legacy_question(request: Request, body: Any) -> Question:
         surface="completion",
         conversation=own_conversation(request, data.get("conversation")),
         history=data.get("history"),
-        wishes=body.wishes(),
+        sampling=body.sampling_options(),
         on_disconnect=data["on_disconnect"],
     )

@@ -115,7 +115,7 @@ class Prompts(generics.GenericAPIView[Prompt]):
             surface="conversation",
             conversation=conversation,
             place=place,
-            wishes=body.wishes(),
+            sampling=body.sampling_options(),
             on_disconnect=data["on_disconnect"],
         )
         return deliver(request, ask(request, question), stream=data["stream"], status=201)

@@ -42,7 +42,7 @@ class NewMessage(APIView):
             surface="message",
             conversation=own_conversation(request, data.get("conversation")),
             history=data.get("history"),
-            wishes=body.wishes(),
+            sampling=body.sampling_options(),
             on_disconnect=data["on_disconnect"],
         )
         return deliver(request, ask(request, question), stream=data["stream"])
@@ -82,7 +82,7 @@ class SendMessage(APIView):
             content=data["prompt"],
             surface="sendMessage",
             conversation=own_conversation(request, data.get("conversation")),
-            wishes=query.wishes(),
+            sampling=query.sampling_options(),
             on_disconnect=data["on_disconnect"],
         )
         accepted = ask(request, question)

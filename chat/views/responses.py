@@ -85,7 +85,7 @@ class PromptResponses(APIView):
             conversation=prompt.conversation,
             place=place_again(prompt),
             tools=newest.tools if newest else (),
-            wishes=body.wishes(),
+            sampling=body.sampling_options(),
             on_disconnect=data["on_disconnect"],
         )
         return deliver(request, ask(request, question), stream=data["stream"], status=201)

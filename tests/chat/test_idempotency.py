@@ -219,8 +219,8 @@ def test_whoever_waits_for_its_turn_holds_no_connection(user, engine):
     with attempt.in_turn(), Attempt(user, key="two").in_turn():
         waiting.start()
         assert inside.wait(10)
-        eventually(lambda: idempotency._turns._going[user.pk, "one"][1] == 2)
+        eventually(lambda: idempotency._key_locks._going[user.pk, "one"][1] == 2)
     waiting.join(10)
 
     assert found == [None]
-    assert idempotency._turns._going == {}
+    assert idempotency._key_locks._going == {}

@@ -15,7 +15,7 @@ from django.test import Client
 
 from chat import rights as module
 from chat import streams
-from chat.callers import known
+from chat.callers import authenticate
 from chat.models import ApiKey, Response
 from chat.readers import readers
 from chat.supervisor import supervisor
@@ -150,7 +150,7 @@ def test_a_database_that_is_away_ends_nothing(api, turnstile, monkeypatch, caplo
         events = read_events(answer.iter_lines())
         turnstile.admit()
         assert next_text(events) == "Hello"
-        monkeypatch.setattr(module, "known", away)
+        monkeypatch.setattr(module, "authenticate", away)
         turnstile.set()
         assert text_of(events) == ", world"
     assert "gone for a while" in caplog.text
@@ -161,7 +161,9 @@ def test_one_look_speaks_for_all_that_one_key_opened(api, turnstile, monkeypatch
     monkeypatch.setattr(module, "SPEAKS_FOR", 60.0)
     looks: list[str] = []
     monkeypatch.setattr(
-        module, "known", lambda request: (looks.append(request.path), known(request))[1]
+        module,
+        "authenticate",
+        lambda request: (looks.append(request.path), authenticate(request))[1],
     )
     with ExitStack() as opened:
         answers = [

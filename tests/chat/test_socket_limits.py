@@ -161,14 +161,14 @@ def test_one_caller_opens_only_so_many_sockets(opened, settings):
 
 def test_a_slow_message_holds_up_nobody_elses(opened, engine, monkeypatch):
     held, let_go = threading.Event(), threading.Event()
-    stop = socket_replies.DEEDS["stop"]
+    stop = socket_replies.HANDLERS["stop"]
 
     def slow(*arguments):
         held.set()
         assert let_go.wait(10)
         return stop(*arguments)
 
-    monkeypatch.setitem(socket_replies.DEEDS, "stop", slow)
+    monkeypatch.setitem(socket_replies.HANDLERS, "stop", slow)
     first, second = opened(), opened()
     first.tell("stop", message_id=NOBODYS)
     assert held.wait(10)
@@ -185,7 +185,7 @@ def test_a_mistake_of_ours_is_refused_and_logged(socket, engine, monkeypatch, ca
     def broken(*arguments):
         raise RuntimeError("no")
 
-    monkeypatch.setitem(socket_replies.DEEDS, "ping", broken)
+    monkeypatch.setitem(socket_replies.HANDLERS, "ping", broken)
     socket.tell("ping", id="a")
     refused = socket.hear()
 

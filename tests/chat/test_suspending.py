@@ -11,7 +11,7 @@ from chat import recorder, responses
 from chat.errors import ConversationBusy, ServerStopping, Unanswered
 from chat.live import LiveResponse
 from chat.models import Response
-from chat.questions import Wishes
+from chat.questions import SamplingOptions
 from chat.supervisor import supervisor
 from modelhost.types import FinishReason
 from tests.chat.rows import ask, row_of
@@ -82,7 +82,7 @@ def test_the_next_start_goes_on_with_it(user, serve, kept):
 def test_what_may_become_a_stop_text_is_not_let_out(user, serve):
     gate = Turnstile()
     serve(ScriptedEngine("Hello", ", w", "orld", gate=gate))
-    accepted = ask(user, wishes=Wishes(stop=(", world!",)))
+    accepted = ask(user, sampling=SamplingOptions(stop=(", world!",)))
     gate.admit(2)
     eventually(lambda: len(row_of(accepted).token_ids) == len("Hello, w"))
     supervisor.stop()
@@ -140,7 +140,7 @@ def stop_meanwhile(hold: Hold) -> None:
 
 def test_an_end_that_is_not_written_yet_is_the_end(user, serve, commits):
     engine = serve(ScriptedEngine("Hello", ", wor"))
-    accepted = ask(user, wishes=Wishes(stop=(", world",)))
+    accepted = ask(user, sampling=SamplingOptions(stop=(", world",)))
     assert commits.reached.wait(10)
     eventually(lambda: engine.tickets[0].finish)
     stop_meanwhile(commits)
@@ -152,7 +152,7 @@ def test_an_end_that_is_not_written_yet_is_the_end(user, serve, commits):
 
 def test_an_end_that_was_not_taken_yet_is_the_end_with_all_its_text(user, serve, loop):
     engine = serve(ScriptedEngine("Hello", ", wor"))
-    accepted = ask(user, wishes=Wishes(stop=(", world",)))
+    accepted = ask(user, sampling=SamplingOptions(stop=(", world",)))
     eventually(lambda: engine.tickets[0].finish)
     stop_meanwhile(loop)
 
@@ -164,7 +164,7 @@ def test_an_end_that_was_not_taken_yet_is_the_end_with_all_its_text(user, serve,
 def test_what_was_made_and_not_taken_yet_is_kept(user, serve, loop):
     gate = Turnstile()
     engine = serve(ScriptedEngine("Hello", ", w", "orld", gate=gate))
-    accepted = ask(user, wishes=Wishes(stop=(", world!",)))
+    accepted = ask(user, sampling=SamplingOptions(stop=(", world!",)))
     gate.admit(2)
     eventually(lambda: len(engine.tickets[0].delivered) == len("Hello, w"))
     stop_meanwhile(loop)

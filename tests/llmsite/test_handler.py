@@ -12,9 +12,9 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.deprecation import MiddlewareMixin
 
-from chat.turns import AT_ONCE, turns
+from chat.request_slots import AT_ONCE, request_slots
 from llmsite.handler import Handler
-from tests.chat.test_turns import waiting
+from tests.chat.test_request_slots import waiting
 from tests.web import eventually
 
 SCOPE = {"type": "http", "method": "GET", "path": "/", "query_string": b""}
@@ -131,9 +131,9 @@ async def test_what_a_view_raises_is_a_500():
 
 
 async def test_a_few_requests_are_worked_on_at_a_time(monkeypatch):
-    monkeypatch.setattr(turns, "longest", 3600.0)
+    monkeypatch.setattr(request_slots, "longest", 3600.0)
     several = [asyncio.create_task(get("/held")) for _ in range(AT_ONCE + 3)]
-    await asyncio.to_thread(eventually, lambda: waiting(turns) == 3)
+    await asyncio.to_thread(eventually, lambda: waiting(request_slots) == 3)
     await asyncio.to_thread(eventually, lambda: views() == AT_ONCE)
     assert len({thread for _, thread in seen}) == AT_ONCE
 

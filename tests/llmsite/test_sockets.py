@@ -188,13 +188,13 @@ def test_who_sends_faster_than_it_is_listened_to_is_ended(server, key, engine):
 
 def test_what_a_client_says_is_not_lost_while_a_thread_is_slow(socket, monkeypatch):
     let_go = threading.Event()
-    ping = socket_replies.DEEDS["ping"]
+    ping = socket_replies.HANDLERS["ping"]
 
     def slow(*arguments: Any) -> Any:
         assert let_go.wait(10)
         return ping(*arguments)
 
-    monkeypatch.setitem(socket_replies.DEEDS, "ping", slow)
+    monkeypatch.setitem(socket_replies.HANDLERS, "ping", slow)
     for number in range(8):
         socket.tell("ping", id=str(number))
     let_go.set()

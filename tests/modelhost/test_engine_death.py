@@ -61,9 +61,9 @@ def test_outputs_of_a_run_before_the_death_change_nothing(doomed, story):
     expected = [story(ticket) for ticket in crew(engine, 4)]
     revival = Revival(engine)
     running = engine._jobs._runs
-    bury = engine._jobs.bury
+    thread_died = engine._jobs.thread_died
     old = []
-    engine._jobs.bury = lambda: (old.extend(running), bury())[1]
+    engine._jobs.thread_died = lambda: (old.extend(running), thread_died())[1]
     with bomb.held():
         bomb.arm(10)
         tickets = crew(engine, 4)

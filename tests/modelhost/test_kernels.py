@@ -10,8 +10,8 @@ from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from transformers.models.glm import modeling_glm
 from transformers.models.llama import modeling_llama
 
-from modelhost import kernels, team
-from modelhost.team import Kernel
+from modelhost import kernels, openmp
+from modelhost.openmp import Kernel
 
 MUCH, LITTLE = 10**9, 0  # work: in all threads, in the caller's
 ADD_AND_NORM = Kernel(kernels.add_and_norm)
@@ -218,15 +218,15 @@ def test_a_gate_at_its_ends():
 def test_without_pytorchs_threads_the_bits_are_the_same(monkeypatch):
     batch = Batch([700, 3, 41, 200], heads=9, groups=3, dim=64)
     together = batch.attend(work=MUCH)
-    assert team.parallel() is not None
+    assert openmp.parallel() is not None
 
-    monkeypatch.setattr(team, "SCOPES", ())
-    team.parallel.cache_clear()
+    monkeypatch.setattr(openmp, "SCOPES", ())
+    openmp.parallel.cache_clear()
     try:
         assert torch.equal(batch.attend(work=MUCH), together)
-        assert team.parallel() is None
+        assert openmp.parallel() is None
     finally:
-        team.parallel.cache_clear()
+        openmp.parallel.cache_clear()
 
 
 @pytest.mark.parametrize(

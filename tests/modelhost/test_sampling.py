@@ -13,6 +13,7 @@ from transformers import TopKLogitsWarper, TopPLogitsWarper
 from modelhost import sampling
 from modelhost.errors import BadSampling
 from modelhost.types import Sampling
+from modelhost.validation import check_sampling
 
 VOCABULARY = 320
 RIGHT = Sampling(max_tokens=8, temperature=0.7, top_p=0.9, top_k=5, seed=1, stop=("\n",))
@@ -46,7 +47,7 @@ RIGHT = Sampling(max_tokens=8, temperature=0.7, top_p=0.9, top_k=5, seed=1, stop
 )
 def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(field, value):
     with pytest.raises(BadSampling) as refusal:
-        sampling.validate(replace(RIGHT, **{field: value}), vocabulary=VOCABULARY)
+        check_sampling(replace(RIGHT, **{field: value}), vocabulary=VOCABULARY)
 
     assert refusal.value.field == field
     assert field in str(refusal.value)
@@ -64,7 +65,7 @@ def test_a_value_out_of_range_is_refused_by_the_name_of_its_field(field, value):
     ],
 )
 def test_a_value_at_the_edge_of_its_range_is_accepted(field, value):
-    sampling.validate(replace(RIGHT, **{field: value}), vocabulary=VOCABULARY)
+    check_sampling(replace(RIGHT, **{field: value}), vocabulary=VOCABULARY)
 
 
 # Keys and noise

@@ -15,7 +15,7 @@ from chat.idempotency import Attempt
 from chat.live import LiveResponse
 from chat.model_spec import spec
 from chat.parsers import unstorable
-from chat.questions import Question, Wishes
+from chat.questions import Question, SamplingOptions
 from chat.supervisor import supervisor
 from modelhost.errors import ModelHostError
 from modelhost.host import host
@@ -45,7 +45,7 @@ class Command(BaseCommand):
         question = Question(
             content=options["prompt"],
             surface="ask",
-            wishes=Wishes(
+            sampling=SamplingOptions(
                 max_tokens=options["max_tokens"],
                 temperature=options["temperature"],
                 top_p=options["top_p"],

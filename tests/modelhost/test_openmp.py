@@ -15,10 +15,10 @@ import torch
 LOOK = """
 import ctypes, json
 import sentencepiece  # brings an OpenMP library of its own
-from modelhost import team
+from modelhost import openmp
 import torch
 torch.set_num_threads(3)
-address = ctypes.cast(team.parallel(), ctypes.c_void_p).value
+address = ctypes.cast(openmp.parallel(), ctypes.c_void_p).value
 found, every = "", set()
 for line in open("/proc/self/maps"):
     where, *_, path = line.split(maxsplit=5)

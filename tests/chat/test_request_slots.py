@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from chat.request_slots import AT_ONCE, RequestSlots, request_slots
 from chat.supervisor import supervisor
-from chat.turns import AT_ONCE, Turns, turns
 from tests.fakes import ScriptedEngine
 from tests.web import eventually
 
@@ -20,12 +20,12 @@ NEVER = 3600.0  # seconds
 class Worker:
     """Someone who takes a turn and keeps it until told otherwise."""
 
-    def __init__(self, turns: Turns, doing: Callable[[], None] = lambda: None) -> None:
-        self._turns, self._doing = turns, doing
+    def __init__(self, slots: RequestSlots, doing: Callable[[], None] = lambda: None) -> None:
+        self._slots, self._doing = slots, doing
         self.begun, self.may_end = threading.Event(), threading.Event()
 
     def work(self) -> None:
-        with self._turns.taken():
+        with self._slots.acquired():
             self.begun.set()
             self._doing()
             assert self.may_end.wait(WITHIN)
@@ -62,13 +62,13 @@ def begun(workers: list[Worker]) -> list[Worker]:
     return [worker for worker in workers if worker.begun.is_set()]
 
 
-def waiting(turns: Turns) -> int:
+def waiting(slots: RequestSlots) -> int:
     """How many sleep until it is their turn."""
-    return len(turns._changed._waiters)  # type: ignore[attr-defined]
+    return len(slots._changed._waiters)  # type: ignore[attr-defined]
 
 
 def test_a_few_are_worked_on_at_a_time_and_each_end_lets_one_more_in(crowd):
-    slow = Turns(longest=NEVER)
+    slow = RequestSlots(longest=NEVER)
     crowd.send(*[Worker(slow) for _ in range(8)])
     eventually(lambda: waiting(slow) == 8 - AT_ONCE)
     for more in range(1, 7):
@@ -79,7 +79,7 @@ def test_a_few_are_worked_on_at_a_time_and_each_end_lets_one_more_in(crowd):
 
 
 def test_they_come_in_the_order_in_which_they_asked(crowd):
-    slow, order = Turns(longest=NEVER), []
+    slow, order = RequestSlots(longest=NEVER), []
     first = [Worker(slow) for _ in range(AT_ONCE)]
     crowd.send(*first)
     eventually(lambda: begun(first) == first)
@@ -93,11 +93,11 @@ def test_they_come_in_the_order_in_which_they_asked(crowd):
 
 
 def test_who_gives_its_turn_back_lets_another_in_once(crowd):
-    slow = Turns(longest=NEVER)
+    slow = RequestSlots(longest=NEVER)
 
     def giving() -> None:
-        slow.give_back()
-        slow.give_back()
+        slow.release()
+        slow.release()
 
     crowd.send(Worker(slow))
     eventually(lambda: begun(crowd.workers))
@@ -110,14 +110,14 @@ def test_who_gives_its_turn_back_lets_another_in_once(crowd):
 
 
 def test_who_has_one_for_long_holds_nobody_up(crowd):
-    quick = Turns(longest=0.01)
+    quick = RequestSlots(longest=0.01)
     crowd.send(*[Worker(quick) for _ in range(16)])
     eventually(lambda: len(begun(crowd.workers)) == 16)
 
 
 def test_a_turn_that_counted_no_more_is_no_place_for_two_when_it_ends(crowd):
     now = [0.0]
-    slow = Turns(longest=NEVER, clock=lambda: now[0])
+    slow = RequestSlots(longest=NEVER, clock=lambda: now[0])
     crowd.send(*[Worker(slow) for _ in range(AT_ONCE)])
     eventually(lambda: len(begun(crowd.workers)) == AT_ONCE)
     now[0] += NEVER
@@ -133,21 +133,21 @@ def test_a_turn_that_counted_no_more_is_no_place_for_two_when_it_ends(crowd):
 
 
 def test_a_mistake_gives_the_turn_back():
-    strict = Turns(longest=NEVER)
+    strict = RequestSlots(longest=NEVER)
     for _ in range(AT_ONCE + 1):
-        with pytest.raises(RuntimeError), strict.taken():
+        with pytest.raises(RuntimeError), strict.acquired():
             raise RuntimeError("no")
     assert not strict._until
 
 
 def test_giving_back_what_one_has_not_changes_nothing():
-    turns.give_back()
-    with turns.taken():
+    request_slots.release()
+    with request_slots.acquired():
         pass
 
 
 def test_callers_that_wait_for_their_answers_keep_nobody_out(api, serve, gate, monkeypatch):
-    monkeypatch.setattr(turns, "longest", NEVER)
+    monkeypatch.setattr(request_slots, "longest", NEVER)
     serve(ScriptedEngine(gate=gate))
     with ThreadPoolExecutor(2 * AT_ONCE) as callers:
         answers = [

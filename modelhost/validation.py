@@ -1,17 +1,43 @@
-"""What a Sampling may hold. Apart from `sampling`, so that asking costs no torch."""
+"""What a model can be asked for: whatever would end the engine's thread is refused here.
+
+Apart from `sampling`, so that asking costs no torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from modelhost.errors import BadSampling
-from modelhost.types import Sampling
+from modelhost.errors import BadSampling, PromptTooLong
+from modelhost.types import ModelCard, Sampling
 
 MAX_STOPS = 16
 MAX_STOP_LENGTH = 256
 
 
-def validate(sampling: Sampling, *, vocabulary: int) -> None:
+def check(card: ModelCard, token_ids: Sequence[int], choice: Sampling) -> None:
+    """Everything at once. Raises BadSampling, PromptTooLong."""
+    context = card.context_length
+    check_sampling(choice, vocabulary=card.vocabulary)
+    if choice.max_tokens >= context:
+        raise BadSampling("max_tokens", f"max_tokens must be from 1 to {context - 1}.")
+    if not token_ids:
+        raise PromptTooLong("The prompt has no tokens.")
+    check_ids(card, "token_ids", token_ids)
+    if len(token_ids) + choice.max_tokens > context:
+        raise PromptTooLong(
+            f"The prompt has {len(token_ids)} tokens and max_tokens is {choice.max_tokens}; "
+            f"together they may be at most {context}."
+        )
+
+
+def check_ids(card: ModelCard, field: str, token_ids: Sequence[int]) -> None:
+    """Raises BadSampling."""
+    vocabulary = card.vocabulary
+    if not all(isinstance(one, int) and 0 <= one < vocabulary for one in token_ids):
+        raise BadSampling(field, f"{field} must be whole numbers from 0 to {vocabulary - 1}.")
+
+
+def check_sampling(sampling: Sampling, *, vocabulary: int) -> None:
     """Refuse what would end the engine's thread or mean nothing. Raises BadSampling.
 
     Types are checked too: a float for a seed is found by no type checker when it comes

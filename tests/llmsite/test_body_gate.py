@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llmsite.limits import BodyGate
+from llmsite.body_gate import BodyGate
 
 LIMIT = 100
 

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 AT_ONCE = 2
-# Who has a turn for longer waits for something, and is left to it: nobody waits along.
+# Who has a slot for longer waits for something, and is left to it: nobody waits along.
 LONGEST = 0.05  # seconds
 
 
-class Turns:
-    """The turns of one process. A turn belongs to the thread that took it."""
+class RequestSlots:
+    """The slots of one process. One belongs to the thread that took it."""
 
     def __init__(
         self, *, longest: float = LONGEST, clock: Callable[[], float] = time.monotonic
@@ -27,11 +27,11 @@ class Turns:
         self.longest = longest
         self._clock = clock
         self._changed = threading.Condition()
-        self._until: dict[int, float] = {}  # thread → when its turn counts no more
+        self._until: dict[int, float] = {}  # thread → when its slot counts no more
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
-        """Wait for a turn and have it, until the end of the block or `give_back`."""
+    def acquired(self) -> Iterator[None]:
+        """Wait for a slot and have it, until the end of the block or `release`."""
         with self._changed:
             while (wait := self._wait()) > 0:
                 self._changed.wait(wait)
@@ -39,19 +39,19 @@ class Turns:
         try:
             yield
         finally:
-            self.give_back()
+            self.release()
 
-    def give_back(self) -> None:
-        """Let somebody else work: call it before a wait. Without a turn it does nothing."""
+    def release(self) -> None:
+        """Let somebody else work: call it before a wait. Without a slot it does nothing."""
         with self._changed:
             if self._until.pop(threading.get_ident(), None) is not None:
                 self._changed.notify()
 
     def _wait(self) -> float:
-        """Seconds after which a turn is free in any case."""
+        """Seconds after which a slot is free in any case."""
         now = self._clock()
         left = [until - now for until in self._until.values() if until > now]
         return min(left) if len(left) >= AT_ONCE else 0.0
 
 
-turns = Turns()
+request_slots = RequestSlots()
