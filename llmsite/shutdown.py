@@ -18,7 +18,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # the last: a terminal was closed
 LAST_WORDS = 0.5  # seconds for what was settled at the end to reach its readers
 GRACE = 4.0  # seconds behind the drain for the engine, the last words and the server
 

@@ -48,7 +48,7 @@ class Process:
 
     def serve(self) -> None:
         """Watch, in front of the server."""
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in shutdown.SIGNALS:
             signal.signal(number, self.server)
         self.shutdown.watch_signals()
 
@@ -57,7 +57,7 @@ class Process:
 def process(monkeypatch) -> Iterator[Process]:
     """A process whose end takes no time, with this test's signal handlers."""
     monkeypatch.setattr(shutdown, "LAST_WORDS", 0.01)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in shutdown.SIGNALS}
     made = Process()
     yield made
     made.idle.set()
@@ -90,7 +90,7 @@ def test_the_engine_ends_also_when_the_drain_failed(process):
     assert process.happened == ["unload"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", shutdown.SIGNALS)
 def test_the_server_hears_of_a_signal_when_all_is_written(process, number):
     process.serve()
     process.idle.clear()
@@ -135,9 +135,10 @@ def test_a_drain_that_hangs_is_left_with_another_code(process, monkeypatch):
 
 
 def test_without_a_server_that_minds_signals_the_process_ends_itself(process):
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in shutdown.SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
     process.shutdown.watch_signals()
-    tell(signal.SIGTERM)
+    tell(signal.SIGHUP)
 
     assert process.left.get(timeout=5) == 0
 
