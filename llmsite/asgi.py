@@ -13,16 +13,11 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "llmsite.settings")
 django_application = get_application()
 
 # After Django is set up: these read its settings or its models.
-from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.conf import settings  # noqa: E402
 
-from chat.connections import ConnectionWatch  # noqa: E402
-from chat.health import liveness, readiness  # noqa: E402
 from chat.model_spec import spec  # noqa: E402
-from chat.routing import websocket_urlpatterns  # noqa: E402
 from chat.supervisor import supervisor  # noqa: E402
-from llmsite.body_gate import BodyGate  # noqa: E402
-from llmsite.probes import Probes  # noqa: E402
+from llmsite.protocols import by_protocol  # noqa: E402
 from llmsite.shutdown import Shutdown  # noqa: E402
 from llmsite.sqlite.base import pool  # noqa: E402
 from modelhost.host import host  # noqa: E402
@@ -36,21 +31,7 @@ def unload() -> None:
 
 shutdown = Shutdown(drain=supervisor.drain, unload=unload, seconds=settings.LLMSITE_DRAIN_SECONDS)
 
-
-application = ProtocolTypeRouter(
-    {
-        "lifespan": shutdown.lifespan,
-        "websocket": URLRouter(websocket_urlpatterns),
-        "http": Probes(
-            BodyGate(
-                ConnectionWatch(django_application),
-                limit=settings.LLMSITE_MAX_BODY,
-                seconds=settings.LLMSITE_BODY_SECONDS,
-            ),
-            {"/healthz": liveness, "/readyz": readiness},
-        ),
-    }
-)
+application = by_protocol(django_application, lifespan=shutdown.lifespan)
 
 atexit.register(shutdown.at_exit)
 shutdown.attach_to_twisted()

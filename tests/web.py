@@ -28,21 +28,9 @@ class ServerThread:
             raise RuntimeError("daphne did not start")
 
     def _run(self) -> None:
-        from channels.routing import ProtocolTypeRouter, URLRouter
-        from django.conf import settings
-
-        from chat.connections import ConnectionWatch
-        from chat.routing import websocket_urlpatterns
-        from llmsite.body_gate import BodyGate
         from llmsite.handler import get_application
+        from llmsite.protocols import by_protocol
         from llmsite.server import Server
-
-        http = BodyGate(
-            ConnectionWatch(get_application()),
-            limit=settings.LLMSITE_MAX_BODY,
-            seconds=settings.LLMSITE_BODY_SECONDS,
-        )
-        websocket = URLRouter(websocket_urlpatterns)
 
         class Announced(Server):
             def listen_success(thread, port: Any) -> None:  # noqa: N805
@@ -51,7 +39,7 @@ class ServerThread:
                 self._listening.set()
 
         Announced(
-            ProtocolTypeRouter({"http": http, "websocket": websocket}),
+            by_protocol(get_application()),
             endpoints=["tcp:port=0:interface=127.0.0.1"],
             signal_handlers=False,
         ).run()
