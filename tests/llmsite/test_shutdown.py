@@ -114,7 +114,7 @@ def test_a_second_signal_hurries(process):
 
 
 def test_a_server_that_does_not_end_is_left(process, monkeypatch):
-    monkeypatch.setattr(shutdown, "GRACE", 0.05 - 7)
+    monkeypatch.setattr(shutdown, "GRACE", 1 - 7)  # a second, in which all is written
     process.serve()
     tell(signal.SIGTERM)
 
