@@ -195,23 +195,6 @@ def test_enter_sends_and_shift_enter_does_not(signed_in, engine):
     assert Response.objects.get().prompt.content == "one\ntwo"
 
 
-def test_a_model_that_is_not_ready_is_waited_for(signed_in, serve, problems):
-    signed_in.goto("/")
-    expect(signed_in.get_by_role("progressbar")).to_be_visible()
-    ask(signed_in, "Too early")
-    expect(signed_in.get_by_role("alert")).to_be_visible()
-    expect(signed_in.get_by_label("Your prompt")).to_have_value("Too early")
-
-    serve(ScriptedEngine())
-    expect(signed_in.locator("#model")).to_have_text("scripted-model")
-    expect(signed_in.get_by_role("progressbar")).to_be_hidden()
-    button(signed_in, "Send").click()
-    expect(answer(signed_in)).to_have_text("Hello, world")
-    ended(signed_in)
-    assert all("503" in problem for problem in problems)
-    problems.clear()
-
-
 def test_a_narrow_screen_has_a_menu_and_one_can_log_out(signed_in, api, engine):
     api.post("/chat/new/message/", json={"prompt": "Older"})
     signed_in.set_viewport_size({"width": 390, "height": 780})

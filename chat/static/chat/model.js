@@ -7,8 +7,8 @@ export async function watchModel() {
   const response = await fetch("/readyz").catch(() => null);
   const state = response && (await response.json().catch(() => null));
   $("readiness").dataset.state = state?.status ?? "unreachable";
-  $("model").textContent = describe(state);
-  showProgress(state?.progress);
+  $("model").textContent = $("model").title = describe(state);
+  showProgress(state?.status === "loading" ? state.progress : null);
   if (state?.status !== "ready") setTimeout(watchModel, EVERY);
 }
 
