@@ -4,17 +4,15 @@
 import { Refused, getJSON, patiently } from "./api.js";
 import { ACTIVE, follow, start, stop } from "./answers.js";
 import * as composer from "./composer.js";
+import * as exchanges from "./exchanges.js";
+import { current, ended, isRunning, run } from "./running.js";
 import * as transcript from "./transcript.js";
-
-const READABLE = ["done", "stopped", "interrupted"]; // what a prompt can follow
 
 // `view` is aborted when something else is opened: its requests end with it.
 let view = new AbortController();
 let conversation = null; // its id, null for a new one
-/* What is shown, from the first prompt to the last:
- * {prompt (id), follows (response id or null), asked (a turn), row (of the answer), answer} */
-let exchanges = [];
-let running = null; // the id of the response that grows, "" until it has one, null for none
+let newest = null; // the id of its newest response, as far as the page knows
+let rereading = null; // until it is known what other tabs have asked meanwhile
 let onNew = () => null; // gets the id of a new conversation
 
 export function whenNew(callback) {
@@ -25,19 +23,22 @@ export function whenNew(callback) {
 
 /** Ask behind what is shown. Resolves with whether the server took it. */
 export async function send(content) {
-  return ask(content, lastReadable(), exchanges.length);
+  return ask(content, exchanges.lastReadable(), exchanges.count());
 }
 
-export function isRunning() {
-  return running !== null;
+/** Resolves when it is known what a prompt would follow; with false when something else is open. */
+export async function settled() {
+  const mine = view;
+  if (!isRunning()) await rereading;
+  return mine === view;
 }
 
 export async function stopRunning() {
   try {
-    await stop(running, view.signal);
+    await stop(current(), view.signal);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
-    composer.showRunning(running);
+    run(current());
     composer.notice(error.message);
   }
 }
@@ -45,13 +46,13 @@ export async function stopRunning() {
 /** Put a prompt behind a response, in place of what the page shows from `index` on: what was
  *  said there stays on the server. */
 async function ask(content, follows, index) {
-  const restore = cut(index);
-  const exchange = addExchange({ follows, content });
+  const restore = exchanges.cut(index);
+  const exchange = exchanges.add({ follows, content }, edit);
   const body = { prompt: content };
   if (conversation !== null) body.follows = follows; // else there is nothing to follow yet
   const address = conversation !== null ? `${addressInAPI()}prompts/` : "/chat/new/message/";
   return answer(exchange, address, body, () => {
-    cut(index);
+    exchanges.cut(index);
     restore();
   });
 }
@@ -81,19 +82,19 @@ async function answer(exchange, address, body, undo) {
   try {
     const row = await start(address, body, composer, mine.signal);
     exchange.prompt = row.prompt;
+    newest = row.id;
     if (conversation === null) onNew((conversation = row.conversation));
     await show(exchange, row, mine);
     return true;
   } catch (error) {
     if (mine.signal.aborted) return true; // something else is shown; nothing to say here
+    run(null);
     if (!(error instanceof Refused)) throw error;
     // As if it had not been asked, with the reason beside it.
     undo();
-    if (!exchanges.length) transcript.showEmpty();
+    if (!exchanges.count()) transcript.showEmpty();
     composer.notice(error.message);
     return false;
-  } finally {
-    if (mine === view) run(null);
   }
 }
 
@@ -115,17 +116,6 @@ async function show(exchange, row, mine) {
   if (mine === view) run(null);
 }
 
-function run(id) {
-  running = id;
-  composer.showRunning(id);
-  transcript.setBusy(id !== null);
-}
-
-function lastReadable() {
-  const rows = exchanges.map(({ row }) => row).filter((row) => READABLE.includes(row?.status));
-  return rows.at(-1)?.id ?? null;
-}
-
 /* ---- Opening ---- */
 
 /** Show this conversation, and follow its last answer if it grows; null for a new one. */
@@ -133,10 +123,10 @@ export async function open(id) {
   view.abort();
   view = new AbortController();
   conversation = id;
-  exchanges = [];
+  newest = null;
   run(null);
   composer.notice();
-  transcript.clear();
+  exchanges.clear();
   composer.allow(false); // what is asked must follow what is there
   if (id === null) showNothing();
   else await load(view);
@@ -146,30 +136,58 @@ async function load(mine) {
   try {
     const { path } = await get(addressInAPI(), mine);
     if (!path.length) showNothing();
-    let exchange = null;
-    for (const turn of path) {
-      if (turn.prompt) exchange = addExchange({ ...turn, follows: exchange?.row.id ?? null });
-      else await showStored(exchange, turn, turn === path.at(-1), mine);
-    }
+    const growing = showPath(path, mine);
+    transcript.toEnd();
+    composer.allow(true);
+    await growing;
   } catch (error) {
-    if (mine.signal.aborted) return;
-    if (!(error instanceof Refused)) throw error;
-    composer.notice(error.message);
+    refused(error, mine);
   }
 }
 
-async function showStored(exchange, { response, content, status, omitted }, last, mine) {
+/** Show what other tabs have made of the conversation meanwhile. */
+export function reread() {
+  rereading ??= lookAgain(view).finally(() => (rereading = null));
+}
+
+async function lookAgain(mine) {
+  try {
+    await ended();
+    if (conversation === null || mine !== view) return;
+    const { path } = await get(addressInAPI(), mine);
+    const nothingNew = (path.at(-1)?.response ?? null) === newest;
+    if (nothingNew || isRunning()) return;
+    // Not awaited: an answer that grows is no longer part of looking.
+    showPath(path, mine)?.catch((error) => refused(error, mine));
+  } catch (error) {
+    refused(error, mine);
+  }
+}
+
+/** Show a path, of which some may be there already. Returns what resolves when an answer at its
+ *  end has grown. */
+function showPath(path, mine) {
+  const turns = exchanges.ofPath(path);
+  const same = exchanges.shared(turns);
+  exchanges.cut(same);
+  newest = path.at(-1)?.response ?? null;
+  return turns.slice(same).map((turn) => showStored(turn, mine)).at(-1);
+}
+
+function showStored({ row, ...turn }, mine) {
+  const exchange = exchanges.add(turn, edit);
   exchange.answer = transcript.addAnswer(exchange.asked && (() => again(exchange)));
-  exchange.row = { id: response, text: content, status, omitted };
-  exchange.answer.show(content);
-  if (!ACTIVE.includes(status) && (last || status !== "done")) {
-    exchange.row = await get(`/api/responses/${response}/`, mine); // only it says why it ended
-  }
-  if (last) {
-    transcript.toEnd();
-    composer.allow(true);
-  }
-  await show(exchange, exchange.row, mine);
+  if (ACTIVE.includes(row.status)) return show(exchange, row, mine);
+  exchange.row = row;
+  exchange.answer.show(row.text);
+  exchange.answer.end(row);
+  return null;
+}
+
+function refused(error, mine) {
+  if (mine.signal.aborted) return;
+  if (!(error instanceof Refused)) throw error;
+  composer.notice(error.message);
 }
 
 function showNothing() {
@@ -183,27 +201,4 @@ function addressInAPI() {
 
 function get(address, { signal }) {
   return patiently(() => getJSON(address, signal), { onAway: composer.away, signal });
-}
-
-/* ---- The list of exchanges ---- */
-
-function addExchange({ prompt = null, follows, content, role = "user" }) {
-  const exchange = { prompt, follows, asked: null, row: null, answer: null };
-  if (role === "user" && content) {
-    exchange.asked = transcript.addPrompt(content, (text) => edit(exchange, text));
-  } else if (content) {
-    exchange.asked = transcript.addTurn(role, content);
-  }
-  exchanges.push(exchange);
-  return exchange;
-}
-
-/** Take exchanges off the page; what comes back puts them in again. */
-function cut(index) {
-  const gone = exchanges.splice(index);
-  const restore = transcript.cutFrom((gone[0]?.asked ?? gone[0]?.answer)?.root);
-  return () => {
-    exchanges.push(...gone);
-    restore();
-  };
 }

@@ -7,6 +7,8 @@
  *   answers.js       an answer: started once, followed to its end, stopped
  *   conversation.js  the open conversation: ask, again, edit, open
  *   conversations.js the list at the side
+ *   exchanges.js     what is shown of it
+ *   running.js       the one answer that grows
  *   transcript.js    the turns on the page
  *   composer.js      the field below them
  *   model.js         the state of the model
@@ -17,13 +19,15 @@ import { focus, notice, setPrompt } from "./composer.js";
 import * as conversation from "./conversation.js";
 import * as conversations from "./conversations.js";
 import { watchModel } from "./model.js";
+import { isRunning } from "./running.js";
 import { fit, submitOnEnter } from "./transcript.js";
 
 const $ = (id) => document.getElementById(id);
 
 async function send() {
+  if (!(await conversation.settled())) return;
   const content = $("prompt").value;
-  if (!content.trim() || conversation.isRunning() || $("send").disabled) return;
+  if (!content.trim() || isRunning() || $("send").disabled) return;
   setPrompt("");
   const taken = await conversation.send(content);
   if (!taken) setPrompt($("prompt").value || content);
@@ -106,6 +110,9 @@ $("new").addEventListener("click", () => {
 window.addEventListener("popstate", open);
 // A page that the browser kept and brings back has lost its streams.
 window.addEventListener("pageshow", (event) => event.persisted && open());
+// Other tabs, and windows beside this one, may have gone on with the conversation.
+document.addEventListener("visibilitychange", () => document.hidden || conversation.reread());
+window.addEventListener("focus", conversation.reread);
 
 conversation.whenNew(learn);
 watchModel();
