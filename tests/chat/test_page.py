@@ -195,6 +195,23 @@ def test_enter_sends_and_shift_enter_does_not(signed_in, engine):
     assert Response.objects.get().prompt.content == "one\ntwo"
 
 
+def test_whoever_asks_while_reading_far_above_sees_prompt_and_answer(signed_in, serve):
+    serve(ScriptedEngine("line\n" * 100))
+    signed_in.goto("/")
+    ask(signed_in, "One")
+    ended(signed_in)
+    turnstile = Turnstile()
+    serve(ScriptedEngine("Hello", " there", gate=turnstile))
+    signed_in.locator("#transcript").evaluate("(box) => (box.scrollTop = 0)")
+    ask(signed_in, "Two")
+    turnstile.admit()
+    expect(answer(signed_in)).to_have_text("Hello")
+    expect(asked(signed_in).last).to_be_in_viewport()
+    expect(answer(signed_in)).to_be_in_viewport()
+    turnstile.set()
+    ended(signed_in)
+
+
 def test_a_narrow_screen_has_a_menu_and_one_can_log_out(signed_in, api, engine):
     api.post("/chat/new/message/", json={"prompt": "Older"})
     signed_in.set_viewport_size({"width": 390, "height": 780})

@@ -77,6 +77,7 @@ async function answer(exchange, address, body, undo) {
   const mine = view;
   composer.notice();
   exchange.answer = transcript.addAnswer(() => again(exchange));
+  transcript.toEnd(); // whoever asks wants to see it, wherever they were reading
   run("");
   composer.focus(); // what was pressed may be gone
   try {
