@@ -12,7 +12,7 @@ from modelhost.errors import LoadFailed
 from modelhost.host import Host
 from modelhost.types import ModelSpec
 from tests.chat.handling import answer, ask, button, ended
-from tests.fakes import ScriptedEngine
+from tests.fakes import ScriptedEngine, Turnstile
 
 pytest_plugins = ["tests.browser"]
 
@@ -79,4 +79,35 @@ def test_a_model_that_is_not_ready_is_waited_for(signed_in, serve, problems):
     expect(answer(signed_in)).to_have_text("Hello, world")
     ended(signed_in)
     assert all("503" in problem for problem in problems)
+    problems.clear()
+
+
+def test_a_server_that_is_lost_is_not_called_ready(signed_in, proxy, serve, problems):
+    turnstile = Turnstile()
+    serve(ScriptedEngine(gate=turnstile))
+    signed_in.goto(proxy.address)
+    ask(signed_in, "Say it")
+    turnstile.admit()
+    expect(answer(signed_in)).to_have_text("Hello")
+    expect(signed_in.locator("#model")).to_have_text("scripted-model")
+
+    proxy.close()
+    expect(signed_in.locator("#model")).to_have_text("The server cannot be reached.")
+    expect(signed_in.locator("#readiness")).to_have_attribute("data-state", "unreachable")
+    proxy.reopen()
+    turnstile.set()
+    ended(signed_in)
+    expect(signed_in.locator("#model")).to_have_text("scripted-model")
+    problems.clear()
+
+
+def test_a_model_that_is_gone_is_noticed_when_something_is_asked(signed_in, serve, problems):
+    engine = serve(ScriptedEngine())
+    signed_in.goto("/")
+    expect(signed_in.locator("#model")).to_have_text("scripted-model")
+    engine.alive = False
+    ask(signed_in, "Say it")
+    expect(signed_in.locator("#readiness")).to_have_attribute("data-state", "stopped")
+    engine.alive = True
+    ended(signed_in)
     problems.clear()

@@ -5,6 +5,7 @@ import { Refused, getJSON, patiently } from "./api.js";
 import { ACTIVE, follow, start, stop } from "./answers.js";
 import * as composer from "./composer.js";
 import * as exchanges from "./exchanges.js";
+import * as model from "./model.js";
 import { current, ended, isRunning, run } from "./running.js";
 import * as transcript from "./transcript.js";
 
@@ -81,7 +82,7 @@ async function answer(exchange, address, body, undo) {
   run("");
   composer.focus(); // what was pressed may be gone
   try {
-    const row = await start(address, body, composer, mine.signal);
+    const row = await start(address, body, { ...composer, away }, mine.signal);
     exchange.prompt = row.prompt;
     newest = row.id;
     if (conversation === null) onNew((conversation = row.conversation));
@@ -95,6 +96,7 @@ async function answer(exchange, address, body, undo) {
     undo();
     if (!exchanges.count()) transcript.showEmpty();
     composer.notice(error.message);
+    model.watchModel(); // it may be the reason
     return false;
   }
 }
@@ -108,7 +110,7 @@ async function show(exchange, row, mine) {
   exchange.row = row;
   if (ACTIVE.includes(row.status)) run(row.id);
   try {
-    exchange.row = await follow(row, { ...composer, text }, mine.signal);
+    exchange.row = await follow(row, { ...composer, text, away }, mine.signal);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     exchange.row = { ...row, status: "failed", error: error.message }; // removed, or logged out
@@ -201,5 +203,10 @@ function addressInAPI() {
 }
 
 function get(address, { signal }) {
-  return patiently(() => getJSON(address, signal), { onAway: composer.away, signal });
+  return patiently(() => getJSON(address, signal), { onAway: away, signal });
+}
+
+function away(isAway) {
+  composer.away(isAway);
+  model.away(isAway);
 }

@@ -39,6 +39,11 @@ function stop() {
   conversation.stopRunning();
 }
 
+/** Other tabs, and windows beside this one, may have gone on with the conversation. */
+function lookAgain() {
+  if (!document.hidden) conversation.reread();
+}
+
 /* ---- The address and the list ---- */
 
 function opened() {
@@ -110,9 +115,8 @@ $("new").addEventListener("click", () => {
 window.addEventListener("popstate", open);
 // A page that the browser kept and brings back has lost its streams.
 window.addEventListener("pageshow", (event) => event.persisted && open());
-// Other tabs, and windows beside this one, may have gone on with the conversation.
-document.addEventListener("visibilitychange", () => document.hidden || conversation.reread());
-window.addEventListener("focus", conversation.reread);
+document.addEventListener("visibilitychange", lookAgain);
+window.addEventListener("focus", lookAgain);
 
 conversation.whenNew(learn);
 watchModel();
