@@ -10,6 +10,9 @@
  *   exchanges.js     what is shown of it
  *   running.js       the one answer that grows
  *   transcript.js    the turns on the page
+ *   prose.js         the text of an answer, with its code
+ *   code.js          a block of code
+ *   elements.js      what they are made of
  *   composer.js      the field below them
  *   model.js         the state of the model
  */

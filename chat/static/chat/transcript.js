@@ -1,21 +1,9 @@
-/* The turns on the page. Text only ever becomes text: no markup is made from strings. */
+/* The turns on the page. */
+
+import { button, element } from "./elements.js";
+import { growingText } from "./prose.js";
 
 const box = document.getElementById("transcript");
-
-export function element(tag, className, text = "") {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
-
-export function button(name, text, onClick, label = text) {
-  const made = element("button", `act ${name}`, text);
-  made.type = "button";
-  made.setAttribute("aria-label", label);
-  made.addEventListener("click", onClick);
-  return made;
-}
 
 export function showEmpty() {
   const empty = element("div", "empty");
@@ -67,17 +55,13 @@ export function addPrompt(content, onEdit) {
 /** A turn that grows: `show` for the text so far, `end` for what there is to say after it. */
 export function addAnswer(onAgain) {
   const turn = addTurn("assistant", "");
-  const text = turn.text.appendChild(document.createTextNode(""));
+  const text = growingText(turn.text);
   turn.root.classList.add("growing");
   turn.text.setAttribute("aria-busy", "true"); // read aloud when complete, not by the word
-  const show = (whole) =>
-    stayAtEnd(() => {
-      // Appending leaves alone what the reader has selected.
-      if (whole.startsWith(text.data)) text.appendData(whole.slice(text.data.length));
-      else text.data = whole;
-    });
+  const show = (whole) => stayAtEnd(() => text.show(whole));
   const end = (row) =>
     stayAtEnd(() => {
+      text.end();
       turn.root.classList.remove("growing");
       turn.text.removeAttribute("aria-busy");
       for (const remark of remarks(row)) turn.actions.before(element("p", "remark", remark));
