@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 
 from chat.models import Prompt, Response
 from tests.chat.handling import answer, ask, asked, button, ended
+from tests.chat.rows import answered
 from tests.fakes import ScriptedEngine, Turnstile
 
 pytest_plugins = ["tests.browser"]
@@ -213,9 +214,16 @@ def test_an_answer_that_was_cut_off_says_so(signed_in, serve):
         ended(signed_in)
 
 
-def test_a_conversation_that_is_not_there_is_said(signed_in, engine, problems):
-    for address in ("00000000-0000-4000-8000-000000000000", "nonsense", ".."):
+def test_a_conversation_that_is_not_there_is_said_and_left(signed_in, engine, problems, other):
+    theirs = answered(other, "Theirs").prompt.conversation_id
+    for address in (theirs, "00000000-0000-4000-8000-000000000000", "nonsense", ".."):
         signed_in.goto(f"/?conversation={address}")
-        expect(signed_in.get_by_role("alert")).to_be_visible()
+        expect(signed_in.get_by_role("alert")).to_have_text(
+            "This conversation does not exist, or is not yours."
+        )
+        signed_in.get_by_role("link", name="Start a new conversation").click()
+        ask(signed_in, "Say it")
+        ended(signed_in)
+        expect(signed_in.locator(".turn .text")).to_have_text(["Say it", "Hello, world"])
     assert all("404" in problem for problem in problems)
     problems.clear()

@@ -9,6 +9,8 @@ import * as model from "./model.js";
 import { current, ended, isRunning, run } from "./running.js";
 import * as transcript from "./transcript.js";
 
+const MISSING = "This conversation does not exist, or is not yours.";
+
 // `view` is aborted when something else is opened: its requests end with it.
 let view = new AbortController();
 let conversation = null; // its id, null for a new one
@@ -190,7 +192,9 @@ function showStored({ row, ...turn }, mine) {
 function refused(error, mine) {
   if (mine.signal.aborted) return;
   if (!(error instanceof Refused)) throw error;
-  composer.notice(error.message);
+  const reason = error.status === 404 ? MISSING : error.message;
+  if (error.status === 404 && !exchanges.count()) transcript.showMissing(reason);
+  else composer.notice(reason);
 }
 
 function showNothing() {

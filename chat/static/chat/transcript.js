@@ -11,6 +11,17 @@ export function showEmpty() {
   box.replaceChildren(empty);
 }
 
+/** In place of a conversation, with a way on. */
+export function showMissing(reason) {
+  const empty = element("div", "empty");
+  const said = element("p", "", reason);
+  said.setAttribute("role", "alert");
+  const way = element("a", "way", "Start a new conversation");
+  way.href = location.pathname;
+  empty.append(said, way);
+  box.replaceChildren(empty);
+}
+
 export function clear() {
   box.replaceChildren();
 }
