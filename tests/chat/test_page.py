@@ -228,3 +228,25 @@ def test_a_narrow_screen_has_a_menu_and_one_can_log_out(signed_in, api, engine):
     signed_in.wait_for_url("**/login/**")
     signed_in.goto("/")
     expect(signed_in.locator("[name=password]")).to_be_visible()
+
+
+def test_the_menu_of_a_narrow_screen_is_used_by_keyboard(signed_in, api, engine):
+    api.post("/chat/new/message/", json={"prompt": "Older"})
+    signed_in.set_viewport_size({"width": 390, "height": 780})
+    signed_in.goto("/")
+    link = signed_in.get_by_role("link", name="Older")
+    menu = button(signed_in, "Conversations")
+    menu.press("Enter")
+    expect(button(signed_in, "New conversation")).to_be_focused()
+    signed_in.keyboard.press("Tab")
+    expect(link).to_be_focused()
+    signed_in.keyboard.press("Escape")
+    expect(link).to_be_hidden()
+    expect(menu).to_be_focused()
+    expect(menu).to_have_attribute("aria-expanded", "false")
+
+    menu.press("Enter")
+    link.press("Enter")
+    expect(asked(signed_in)).to_have_text("Older")
+    expect(menu).to_be_focused()
+    ended(signed_in)

@@ -94,9 +94,16 @@ function followLink(event) {
   goTo(link.href);
 }
 
+function menuIsOpen() {
+  return document.body.classList.contains("menu-open");
+}
+
 function toggleMenu(open) {
+  const wasInside = menuIsOpen() && $("sidebar").contains(document.activeElement);
   document.body.classList.toggle("menu-open", open);
   $("menu").setAttribute("aria-expanded", String(open));
+  if (open) $("new").focus();
+  else if (wasInside) $("menu").focus();
 }
 
 /* ---- Who presses what ---- */
@@ -110,7 +117,10 @@ $("prompt").addEventListener("input", () => fit($("prompt")));
 $("stop").addEventListener("click", stop);
 $("older").addEventListener("click", () => list(conversations.loadOlder));
 $("conversations").addEventListener("click", followLink);
-$("menu").addEventListener("click", () => toggleMenu(!document.body.classList.contains("menu-open")));
+$("menu").addEventListener("click", () => toggleMenu(!menuIsOpen()));
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && menuIsOpen()) toggleMenu(false);
+});
 $("new").addEventListener("click", () => {
   goTo(location.pathname);
   focus();
