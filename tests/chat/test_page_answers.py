@@ -41,6 +41,31 @@ def test_stop_keeps_the_text_so_far(signed_in, serve):
     assert Prompt.objects.get(content="Go on").follows == row
 
 
+def test_what_is_sent_right_after_stop_is_asked_at_the_end(signed_in, serve):
+    turnstile = Turnstile()
+    serve(ScriptedEngine("Hello", ", ", "world", gate=turnstile))
+    signed_in.goto("/")
+    ask(signed_in, "Say it")
+    turnstile.admit(1)
+    expect(answer(signed_in)).to_have_text("Hello")
+    stops = []  # on their way to the server
+    signed_in.route("**/stop", lambda route: stops.append(route))
+    button(signed_in, "Stop").click()
+    for _ in range(2):  # pressed twice, asked once
+        ask(signed_in, "Go on")
+    expect(signed_in.get_by_label("Your prompt")).to_have_value("Go on")
+    stops[0].continue_()
+    turnstile.admit(1)
+    expect(signed_in.locator(".remark")).to_have_text("Stopped.")
+    turnstile.set()
+    expect(asked(signed_in)).to_have_text(["Say it", "Go on"])
+    expect(signed_in.get_by_label("Your prompt")).to_have_value("")
+    expect(answer(signed_in)).to_have_text("Hello, world")
+    ended(signed_in)
+    assert Prompt.objects.get(content="Go on").follows.status == "stopped"
+    assert Prompt.objects.count() == 2
+
+
 def test_stop_works_after_a_reload_and_by_keyboard(signed_in, serve):
     turnstile = Turnstile()
     serve(ScriptedEngine(gate=turnstile))

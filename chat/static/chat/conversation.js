@@ -15,6 +15,7 @@ const MISSING = "This conversation does not exist, or is not yours.";
 let view = new AbortController();
 let conversation = null; // its id, null for a new one
 let newest = null; // the id of its newest response, as far as the page knows
+let stopping = null; // until the answer that was told to stop has ended
 let rereading = null; // until it is known what other tabs have asked meanwhile
 let onNew = () => null; // gets the id of a new conversation
 
@@ -29,18 +30,22 @@ export async function send(content) {
   return ask(content, exchanges.lastReadable(), exchanges.count());
 }
 
-/** Resolves when it is known what a prompt would follow; with false when something else is open. */
+/** Resolves when it is known what a prompt would follow, also right after Stop; with false when
+ *  something else is open by then. */
 export async function settled() {
   const mine = view;
+  await stopping;
   if (!isRunning()) await rereading;
   return mine === view;
 }
 
 export async function stopRunning() {
+  stopping = ended();
   try {
     await stop(current(), view.signal);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
+    stopping = null;
     run(current());
     composer.notice(error.message);
   }
