@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from chat.models import Prompt, Response
-from tests.chat.handling import answer, ask, asked, button, ended
+from tests.chat.handling import answer, ask, asked, button, edit, ended
 from tests.chat.rows import answered
 from tests.fakes import ScriptedEngine, Turnstile
 
@@ -140,14 +140,6 @@ def test_a_refused_again_leaves_the_answer(signed_in, serve, problems, settings)
     assert Response.objects.count() == 2
     assert all("429" in problem for problem in problems)
     problems.clear()
-
-
-def edit(page: Page, index: int, text: str) -> None:
-    button(page, "Edit this prompt").nth(index).click()
-    field = page.get_by_label("Edit the prompt")
-    expect(field).to_be_focused()
-    field.fill(text)
-    field.press("Enter")
 
 
 def test_an_edited_prompt_is_a_sibling(signed_in, engine):

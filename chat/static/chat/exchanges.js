@@ -1,11 +1,13 @@
 /* What is shown of the open conversation: its prompts with their answers, first to last. */
 
 import * as transcript from "./transcript.js";
+import { ofAnswer, ofPrompt } from "./versions.js";
 
 const READABLE = ["done", "stopped", "interrupted"]; // what a prompt can follow
 
 /* {prompt (id), follows (response id or null), asked (a turn), row (of the answer), answer} */
 let shown = [];
+let onChoose = () => null; // another version
 
 export function clear() {
   shown = [];
@@ -14,6 +16,10 @@ export function clear() {
 
 export function count() {
   return shown.length;
+}
+
+export function at(index) {
+  return shown[index];
 }
 
 export function indexOf(exchange) {
@@ -40,6 +46,24 @@ export function cut(index) {
     shown.push(...gone);
     restore();
   };
+}
+
+/** callback: gets the id of another version, and where: an index, `asked` or `answer`, 1 or -1. */
+export function whenChosen(callback) {
+  onChoose = callback;
+}
+
+/** Say which version each prompt and answer is, where there are several. */
+export function markVersions() {
+  shown.forEach((exchange, index) => {
+    if (!exchange.row) return;
+    const mark = (part, ids, id) => {
+      const choose = (other, step) => onChoose(other, index, part, step);
+      transcript.markVersion(exchange[part], ids, id, choose);
+    };
+    if (exchange.asked) mark("asked", ofPrompt(exchange), exchange.prompt);
+    mark("answer", ofAnswer(exchange), exchange.row.id);
+  });
 }
 
 /** The response that a next prompt follows. */

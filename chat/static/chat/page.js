@@ -5,9 +5,13 @@
  *
  *   api.js           requests, what can go wrong with them, when to try again
  *   answers.js       an answer: started once, followed to its end, stopped
- *   conversation.js  the open conversation: ask, again, edit, open
+ *   conversation.js  the open conversation: open, look again, other versions
+ *   asking.js        the same: ask, again, edit, stop
+ *   opened.js        which one it is
  *   conversations.js the list at the side
  *   exchanges.js     what is shown of it
+ *   versions.js      the other versions of it
+ *   reading.js       what it is read from
  *   running.js       the one answer that grows
  *   transcript.js    the turns on the page
  *   prose.js         the text of an answer, with its code
@@ -18,6 +22,7 @@
  */
 
 import { Refused } from "./api.js";
+import * as asking from "./asking.js";
 import { focus, notice, setPrompt } from "./composer.js";
 import * as conversation from "./conversation.js";
 import * as conversations from "./conversations.js";
@@ -32,14 +37,14 @@ async function send() {
   const content = $("prompt").value;
   if (!content.trim() || isRunning() || $("send").disabled) return;
   setPrompt("");
-  const taken = await conversation.send(content);
+  const taken = await asking.send(content);
   if (!taken) setPrompt($("prompt").value || content);
 }
 
 function stop() {
   $("stop").disabled = true;
   focus(); // the button is about to go
-  conversation.stopRunning();
+  asking.stopRunning();
 }
 
 /** Other tabs, and windows beside this one, may have gone on with the conversation. */
@@ -131,7 +136,7 @@ window.addEventListener("pageshow", (event) => event.persisted && open());
 document.addEventListener("visibilitychange", lookAgain);
 window.addEventListener("focus", lookAgain);
 
-conversation.whenNew(learn);
+asking.whenNew(learn);
 watchModel();
 list();
 open();

@@ -42,6 +42,13 @@ export function cutFrom(turn) {
   return () => box.append(...turns);
 }
 
+/** Change turns without moving what is read above them. */
+export function inPlace(change) {
+  const top = box.scrollTop;
+  change();
+  box.scrollTop = top;
+}
+
 /** One turn: {root, text, actions}. */
 export function addTurn(role, content) {
   box.querySelector(".empty")?.remove();
@@ -95,6 +102,30 @@ function remarks(row) {
   return said;
 }
 
+/** Say in a turn's actions which of these versions it is. onChoose gets another one, 1 or -1. */
+export function markVersion({ actions }, ids, id, onChoose) {
+  actions.querySelector(".versions")?.remove();
+  if (ids.length < 2) return;
+  const index = ids.indexOf(id);
+  const way = (name, sign, step) => {
+    const choose = () => onChoose(ids[index + step], step);
+    const made = button(name, sign, choose, `Show the ${name} version`);
+    made.disabled = !ids[index + step];
+    return made;
+  };
+  const group = element("span", "versions");
+  const place = element("span", "", `${index + 1} of ${ids.length}`);
+  group.append(way("previous", "‹", -1), place, way("next", "›", 1));
+  actions.prepend(group);
+}
+
+/** Go on where versions were chosen by keyboard. */
+export function focusVersion({ actions }, step) {
+  const ways = [...actions.querySelectorAll(".versions button")];
+  if (step > 0) ways.reverse();
+  ways.find((way) => !way.disabled)?.focus();
+}
+
 /** A prompt as a form in its place: Enter asks, Escape leaves it as it was. */
 function openEditor({ root, text, actions }, content, onEdit) {
   const form = element("form", "editor");
@@ -104,7 +135,7 @@ function openEditor({ root, text, actions }, content, onEdit) {
   const close = () => {
     form.remove();
     text.hidden = actions.hidden = false;
-    actions.querySelector("button").focus();
+    actions.querySelector(".edit").focus();
   };
   const ask = element("button", "primary", "Ask");
   form.append(field, button("cancel", "Cancel", close), ask);
