@@ -172,7 +172,7 @@ def _turn(row: Prompt | Response) -> dict[str, Any]:
         return said | {"earlier": row.earlier}
     said = {"response": str(row.pk), "role": Role.ASSISTANT.value, "content": row.text}
     ended = {"status": row.status, "finish_reason": row.finish_reason, "error": row.error}
-    return said | ended | {"omitted": row.omitted}
+    return said | ended | {"omitted": row.omitted, "tool_calls": row.tool_calls}
 
 
 class TurnRepresentation(serializers.Serializer[Any]):

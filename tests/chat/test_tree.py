@@ -267,6 +267,7 @@ def test_a_conversation_is_shown_with_its_tree_and_its_path(api, engine):
         "finish_reason": "stop",
         "error": "",
         "omitted": [],
+        "tool_calls": [],
     }
 
 

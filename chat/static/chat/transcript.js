@@ -82,12 +82,21 @@ export function addAnswer(onAgain) {
       text.end();
       turn.root.classList.remove("growing");
       turn.text.removeAttribute("aria-busy");
+      for (const call of row.tool_calls ?? []) {
+        turn.actions.before(element("p", "call", describeCall(call)));
+      }
       for (const remark of remarks(row)) turn.actions.before(element("p", "remark", remark));
       if (row.error) turn.actions.before(element("p", "problem", row.error));
       const again = () => onAgain();
       if (onAgain) turn.actions.append(button("again", "Again", again, "Answer again"));
     });
   return { ...turn, show, end };
+}
+
+/** A function that the model asked for, in place of a text or after it. */
+function describeCall({ name, arguments: values }) {
+  const given = Object.entries(values ?? {}).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+  return `${name}(${given.join(", ")})`;
 }
 
 function remarks(row) {
