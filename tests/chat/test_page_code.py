@@ -94,6 +94,7 @@ def test_code_can_be_copied(signed_in, context, serve):
 
 
 def test_only_fences_make_blocks(signed_in, serve):
+    serve(ScriptedEngine())
     signed_in.goto("/")
     for text in NO_FENCES:
         serve(ScriptedEngine(text))

@@ -95,7 +95,8 @@ export function addAnswer(onAgain) {
 
 /** A function that the model asked for, in place of a text or after it. */
 function describeCall({ name, arguments: values }) {
-  const given = Object.entries(values ?? {}).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+  const pair = ([key, value]) => `${key}=${JSON.stringify(value)}`;
+  const given = Object.entries(values ?? {}).map(pair);
   return `${name}(${given.join(", ")})`;
 }
 
