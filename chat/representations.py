@@ -142,7 +142,7 @@ class ConversationTreeSerializer(ConversationRowSerializer):
     """A conversation with all its branches.
 
     tree: every prompt, oldest first, without texts. path: the prompts and responses with
-    their texts from the beginning to the newest response.
+    their texts from the beginning to the context's `leaf`, or to the newest response.
     """
 
     tree = serializers.SerializerMethodField()
@@ -162,7 +162,8 @@ class ConversationTreeSerializer(ConversationRowSerializer):
 
     def get_path(self, conversation: Conversation) -> list[dict[str, Any]]:
         """What a page shows."""
-        return [_turn(row) for row in trail(conversation.newest_response())]
+        leaf = self.context.get("leaf") or conversation.newest_response()
+        return [_turn(row) for row in trail(leaf)]
 
 
 def _turn(row: Prompt | Response) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def _turn(row: Prompt | Response) -> dict[str, Any]:
         return said | {"earlier": row.earlier}
     said = {"response": str(row.pk), "role": Role.ASSISTANT.value, "content": row.text}
     ended = {"status": row.status, "finish_reason": row.finish_reason, "error": row.error}
-    return said | ended | {"omitted": row.omitted}
+    return said | ended | {"omitted": row.omitted, "tool_calls": row.tool_calls}
 
 
 class TurnRepresentation(serializers.Serializer[Any]):

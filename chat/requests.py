@@ -133,3 +133,9 @@ class ConversationSerializer(ClosedSerializer):
 
     title = TextField(required=False, allow_blank=True, max_length=120)
     system = TextField(required=False, allow_blank=True, max_length=100_000)
+
+
+class PathSerializer(serializers.Serializer[Any]):
+    """The query of one conversation: the response that its path shall lead to."""
+
+    response = serializers.UUIDField(required=False)

@@ -25,8 +25,10 @@ from chat.representations import (
     ConversationTreeSerializer,
     PromptRowSerializer,
 )
-from chat.requests import BranchSerializer, ConversationSerializer
+from chat.requests import BranchSerializer, ConversationSerializer, PathSerializer
 from chat.views.asking import ask, deliver, own_conversation, validated
+
+NO_ANSWER = "This is no answer in this conversation."
 
 
 class OwnConversations(generics.GenericAPIView[Conversation]):
@@ -64,10 +66,16 @@ class Conversations(mixins.ListModelMixin, OwnConversations):
 class ConversationDetail(OwnConversations):
     """Read, change and delete one."""
 
-    @extend_schema(responses=ConversationTreeSerializer)
+    @extend_schema(parameters=[PathSerializer], responses=ConversationTreeSerializer)
     def get(self, request: Request, pk: UUID) -> APIResponse:
-        """One conversation with its tree and its current path."""
-        return APIResponse(ConversationTreeSerializer(self.get_object()).data)
+        """One conversation with its tree and a path: to `response`, or to the newest."""
+        refuse_unknown(request.query_params, "response")
+        query = validated(PathSerializer, request.query_params.dict()).validated_data
+        conversation = self.get_object()
+        leaf = None
+        if "response" in query:
+            leaf = answer_in(conversation, query["response"], "response")
+        return APIResponse(ConversationTreeSerializer(conversation, context={"leaf": leaf}).data)
 
     @extend_schema(request=ConversationSerializer, responses=ConversationRowSerializer)
     def patch(self, request: Request, pk: UUID) -> APIResponse:
@@ -128,10 +136,18 @@ def place_in(conversation: Conversation, follows: UUID | None) -> Place:
     """
     if follows is None:
         return place_behind(None, conversation)
-    rows = Response.objects.select_related("prompt")
-    row = rows.filter(pk=follows, prompt__conversation=conversation).first()
-    if row is None or row.status == Response.Status.FAILED:
-        raise ValidationError({"follows": ["This is no answer in this conversation."]})
+    row = answer_in(conversation, follows, "follows")
+    if row.status == Response.Status.FAILED:
+        raise ValidationError({"follows": [NO_ANSWER]})
     if row.active:
         raise ConversationBusy("The response to follow is still being generated.")
     return place_behind(row, conversation)
+
+
+def answer_in(conversation: Conversation, pk: UUID, field: str) -> Response:
+    """A response of the conversation. Raises ValidationError about `field` without one."""
+    rows = Response.objects.select_related("prompt")
+    row = rows.filter(pk=pk, prompt__conversation=conversation).first()
+    if row is None:
+        raise ValidationError({field: [NO_ANSWER]})
+    return row

@@ -26,6 +26,15 @@ def button(page: Page, name: str) -> Locator:
     return page.get_by_role("button", name=name, exact=True)
 
 
+def edit(page: Page, index: int, text: str) -> None:
+    """Ask one of the prompts anew."""
+    button(page, "Edit this prompt").nth(index).click()
+    field = page.get_by_label("Edit the prompt")
+    expect(field).to_be_focused()
+    field.fill(text)
+    field.press("Enter")
+
+
 def ended(page: Page) -> None:
     """Wait until another prompt can be sent, and the page has heard of its model.
 

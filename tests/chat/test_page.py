@@ -195,21 +195,21 @@ def test_enter_sends_and_shift_enter_does_not(signed_in, engine):
     assert Response.objects.get().prompt.content == "one\ntwo"
 
 
-def test_a_model_that_is_not_ready_is_waited_for(signed_in, serve, problems):
+def test_whoever_asks_while_reading_far_above_sees_prompt_and_answer(signed_in, serve):
+    serve(ScriptedEngine("line\n" * 100))
     signed_in.goto("/")
-    expect(signed_in.get_by_role("progressbar")).to_be_visible()
-    ask(signed_in, "Too early")
-    expect(signed_in.get_by_role("alert")).to_be_visible()
-    expect(signed_in.get_by_label("Your prompt")).to_have_value("Too early")
-
-    serve(ScriptedEngine())
-    expect(signed_in.locator("#model")).to_have_text("scripted-model")
-    expect(signed_in.get_by_role("progressbar")).to_be_hidden()
-    button(signed_in, "Send").click()
-    expect(answer(signed_in)).to_have_text("Hello, world")
+    ask(signed_in, "One")
     ended(signed_in)
-    assert all("503" in problem for problem in problems)
-    problems.clear()
+    turnstile = Turnstile()
+    serve(ScriptedEngine("Hello", " there", gate=turnstile))
+    signed_in.locator("#transcript").evaluate("(box) => (box.scrollTop = 0)")
+    ask(signed_in, "Two")
+    turnstile.admit()
+    expect(answer(signed_in)).to_have_text("Hello")
+    expect(asked(signed_in).last).to_be_in_viewport()
+    expect(answer(signed_in)).to_be_in_viewport()
+    turnstile.set()
+    ended(signed_in)
 
 
 def test_a_narrow_screen_has_a_menu_and_one_can_log_out(signed_in, api, engine):
@@ -228,3 +228,25 @@ def test_a_narrow_screen_has_a_menu_and_one_can_log_out(signed_in, api, engine):
     signed_in.wait_for_url("**/login/**")
     signed_in.goto("/")
     expect(signed_in.locator("[name=password]")).to_be_visible()
+
+
+def test_the_menu_of_a_narrow_screen_is_used_by_keyboard(signed_in, api, engine):
+    api.post("/chat/new/message/", json={"prompt": "Older"})
+    signed_in.set_viewport_size({"width": 390, "height": 780})
+    signed_in.goto("/")
+    link = signed_in.get_by_role("link", name="Older")
+    menu = button(signed_in, "Conversations")
+    menu.press("Enter")
+    expect(button(signed_in, "New conversation")).to_be_focused()
+    signed_in.keyboard.press("Tab")
+    expect(link).to_be_focused()
+    signed_in.keyboard.press("Escape")
+    expect(link).to_be_hidden()
+    expect(menu).to_be_focused()
+    expect(menu).to_have_attribute("aria-expanded", "false")
+
+    menu.press("Enter")
+    link.press("Enter")
+    expect(asked(signed_in)).to_have_text("Older")
+    expect(menu).to_be_focused()
+    ended(signed_in)

@@ -1,62 +1,15 @@
-"""What the chat page can do with an answer: stop it, have another one, ask anew, wait."""
+"""What the chat page can do with an answer: have another one, ask anew, wait."""
 
 from __future__ import annotations
 
-import re
-
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from chat.models import Prompt, Response
-from tests.chat.handling import answer, ask, asked, button, ended
+from tests.chat.handling import answer, ask, asked, button, edit, ended
+from tests.chat.rows import answered
 from tests.fakes import ScriptedEngine, Turnstile
 
 pytest_plugins = ["tests.browser"]
-
-
-def test_stop_keeps_the_text_so_far(signed_in, serve):
-    turnstile = Turnstile()
-    serve(ScriptedEngine("Hello", ", ", "world", gate=turnstile))
-    signed_in.goto("/")
-    ask(signed_in, "Say it")
-    turnstile.admit(2)
-    expect(answer(signed_in)).to_have_text("Hello, ")
-    with signed_in.expect_response(re.compile("/stop$")) as stopped:
-        button(signed_in, "Stop").click()
-    assert stopped.value.ok
-    turnstile.admit(1)  # the engine hears of it when its next token comes
-
-    for _ in range(2):  # as it happens, and from the record
-        expect(signed_in.locator(".remark")).to_have_text("Stopped.")
-        expect(answer(signed_in)).to_have_text("Hello, ")
-        expect(button(signed_in, "Stop")).to_be_hidden()
-        signed_in.reload()
-    row = Response.objects.get()
-    assert (row.status, row.finish_reason, row.text) == ("stopped", "cancelled", "Hello, ")
-
-    turnstile.set()
-    ended(signed_in)  # the reload's loading
-    ask(signed_in, "Go on")
-    expect(answer(signed_in, 1)).to_have_text("Hello, world")
-    assert Prompt.objects.get(content="Go on").follows == row
-
-
-def test_stop_works_after_a_reload_and_by_keyboard(signed_in, serve):
-    turnstile = Turnstile()
-    serve(ScriptedEngine(gate=turnstile))
-    signed_in.goto("/")
-    ask(signed_in, "Say it")
-    turnstile.admit(1)
-    expect(answer(signed_in)).to_have_text("Hello")
-    signed_in.reload()
-    expect(button(signed_in, "Stop")).to_be_enabled()
-    expect(signed_in.get_by_label("Your prompt")).to_be_focused()
-    signed_in.keyboard.press("Tab")
-    expect(button(signed_in, "Stop")).to_be_focused()
-    with signed_in.expect_response(re.compile("/stop$")):
-        signed_in.keyboard.press("Enter")
-    turnstile.set()
-    expect(signed_in.locator(".remark")).to_have_text("Stopped.")
-    expect(signed_in.get_by_label("Your prompt")).to_be_focused()
 
 
 def test_again_is_one_more_answer_to_the_same_prompt(signed_in, serve):
@@ -114,14 +67,6 @@ def test_a_refused_again_leaves_the_answer(signed_in, serve, problems, settings)
     assert Response.objects.count() == 2
     assert all("429" in problem for problem in problems)
     problems.clear()
-
-
-def edit(page: Page, index: int, text: str) -> None:
-    button(page, "Edit this prompt").nth(index).click()
-    field = page.get_by_label("Edit the prompt")
-    expect(field).to_be_focused()
-    field.fill(text)
-    field.press("Enter")
 
 
 def test_an_edited_prompt_is_a_sibling(signed_in, engine):
@@ -213,9 +158,16 @@ def test_an_answer_that_was_cut_off_says_so(signed_in, serve):
         ended(signed_in)
 
 
-def test_a_conversation_that_is_not_there_is_said(signed_in, engine, problems):
-    for address in ("00000000-0000-4000-8000-000000000000", "nonsense", ".."):
+def test_a_conversation_that_is_not_there_is_said_and_left(signed_in, engine, problems, other):
+    theirs = answered(other, "Theirs").prompt.conversation_id
+    for address in (theirs, "00000000-0000-4000-8000-000000000000", "nonsense", ".."):
         signed_in.goto(f"/?conversation={address}")
-        expect(signed_in.get_by_role("alert")).to_be_visible()
+        expect(signed_in.get_by_role("alert")).to_have_text(
+            "This conversation does not exist, or is not yours."
+        )
+        signed_in.get_by_role("link", name="Start a new conversation").click()
+        ask(signed_in, "Say it")
+        ended(signed_in)
+        expect(signed_in.locator(".turn .text")).to_have_text(["Say it", "Hello, world"])
     assert all("404" in problem for problem in problems)
     problems.clear()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from chat.models import Response
+from chat.models import Prompt, Response
 from chat.readers import readers
-from tests.chat.handling import answer, ask, button, ended
+from tests.chat.handling import answer, ask, asked, button, ended
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually
 
@@ -83,6 +83,70 @@ def test_a_tab_that_is_looked_at_again_goes_on_where_it_was(signed_in, turnstile
     with signed_in.expect_request(lambda request: "/events" in request.url) as request:
         signed_in.evaluate(SHOWN, False)
     assert request.value.url.endswith(f"?after={len(PIECES[0])}")
+    turnstile.set()
+    expect(answer(signed_in)).to_have_text("".join(PIECES))
+    ended(signed_in)
+
+
+def test_a_tab_that_is_looked_at_again_goes_on_behind_what_another_asked(
+    signed_in, context, engine
+):
+    signed_in.goto("/")
+    ask(signed_in, "One")
+    ended(signed_in)
+    other = context.new_page()
+    other.goto(signed_in.url)
+    expect(answer(other)).to_have_text("Hello, world")
+    look_at(other, [signed_in])
+    ask(other, "Two")
+    ended(other)
+
+    look_at(signed_in, [other])
+    expect(asked(signed_in)).to_have_text(["One", "Two"])
+    ask(signed_in, "Three")
+    expect(asked(signed_in)).to_have_text(["One", "Two", "Three"])
+    ended(signed_in)
+    assert Prompt.objects.get(content="Three").follows.prompt.content == "Two"
+    look_at(other, [signed_in])
+    expect(asked(other)).to_have_text(["One", "Two", "Three"])
+    ended(other)
+
+
+def test_what_is_asked_at_the_first_look_waits_for_what_another_asked(signed_in, context, engine):
+    signed_in.goto("/")
+    ask(signed_in, "One")
+    ended(signed_in)
+    other = context.new_page()
+    other.goto(signed_in.url)
+    ask(other, "Two")
+    ended(other)
+
+    field = signed_in.get_by_label("Your prompt")
+    field.fill("Three")
+    signed_in.evaluate(
+        "document.dispatchEvent(new Event('visibilitychange'));"
+        "document.querySelector('#composer').requestSubmit();"
+    )
+    expect(asked(signed_in)).to_have_text(["One", "Two", "Three"])
+    ended(signed_in)
+    assert Prompt.objects.get(content="Three").follows.prompt.content == "Two"
+
+
+def test_a_tab_that_is_looked_at_again_follows_what_grows_in_another(signed_in, context, turnstile):
+    signed_in.goto("/")
+    ask(signed_in, "One")
+    turnstile.admit(len(PIECES) + 1)
+    ended(signed_in)
+    other = context.new_page()
+    other.goto(signed_in.url)
+    look_at(other, [signed_in])
+    button(other, "Answer again").click()
+    turnstile.admit()
+    expect(answer(other)).to_have_text(PIECES[0])
+
+    look_at(signed_in, [other])
+    expect(signed_in.locator(".turn .text")).to_have_text(["One", PIECES[0]])
+    expect(button(signed_in, "Stop")).to_be_visible()
     turnstile.set()
     expect(answer(signed_in)).to_have_text("".join(PIECES))
     ended(signed_in)

@@ -267,7 +267,34 @@ def test_a_conversation_is_shown_with_its_tree_and_its_path(api, engine):
         "finish_reason": "stop",
         "error": "",
         "omitted": [],
+        "tool_calls": [],
     }
+
+
+def test_the_path_to_any_response_can_be_had(api, engine):
+    one = ask(api, "One")
+    conversation = one["conversation"]
+    two = ask(api, "Two", conversation)
+    branch(api, conversation, "Zwei", follows=one["message_id"])
+
+    def path_to(answer: dict) -> list[str]:
+        address = f"/api/conversations/{conversation}/"
+        body = api.get(address, params={"response": answer["message_id"]}).json()
+        assert len(body["tree"]) == 3
+        return texts(body["path"])
+
+    assert path_to(two) == ["One", "Hello, world", "Two", "Hello, world"]
+    assert path_to(one) == ["One", "Hello, world"]
+
+
+def test_a_path_leads_to_own_responses_of_the_conversation_only(api, user, other, engine):
+    row = answered(user, "One")
+    strangers = [answered(user, "Elsewhere").pk, answered(other, "Theirs").pk, uuid.uuid4(), "x"]
+    for stranger in strangers:
+        address = f"/api/conversations/{row.prompt.conversation_id}/"
+        answer = api.get(address, params={"response": str(stranger)})
+        assert (answer.status_code, *named(answer)) == (400, "invalid_request", "response")
+    assert api.get(address, params={"answer": "x"}).status_code == 400
 
 
 def test_the_path_shows_what_is_under_way(api, user):

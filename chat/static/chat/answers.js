@@ -32,8 +32,10 @@ export async function follow(row, on, signal) {
     await seen(signal);
     const before = reader.shown;
     const done = await listen(row.id, reader, signal);
-    // What came without a break is complete. Otherwise, and for a reason, ask the row.
-    if (done && !reader.lost) return { ...row, ...outcome(done), text: reader.shown };
+    // What came without a break is complete. Otherwise, for a reason or for calls, ask the row.
+    if (done && !reader.lost && done.finish_reason !== "tool_calls") {
+      return { ...row, ...outcome(done), text: reader.shown };
+    }
     row = await patiently(() => getJSON(`/api/responses/${row.id}/`, signal), watch);
     if (reader.shown !== before) tried = 1;
     if (!ACTIVE.includes(row.status)) on.text(row.text);

@@ -7,7 +7,12 @@ const FIRST_PAUSE = 500; // milliseconds until the second attempt; each pause do
 const LONGEST_PAUSE = 10_000;
 
 /** The server said no, for the reason in the message: asking again would not help. */
-export class Refused extends Error {}
+export class Refused extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
 
 /** Nobody knows whether the server heard it. */
 export class Unreachable extends Refused {
@@ -72,5 +77,5 @@ async function request(address, options) {
   const reason = problem?.detail ?? `The server answered with status ${response.status}.`;
   // What is only read may be asked for again also where the server itself said so.
   const away = AWAY.includes(response.status) && !(problem?.detail && options.method);
-  throw away ? new Unreachable(reason) : new Refused(reason);
+  throw away ? new Unreachable(reason) : new Refused(reason, response.status);
 }

@@ -1,209 +1,128 @@
-/* The open conversation: its prompts with their answers, and how there come to be more of them.
- * Answers belong to the server: whoever comes back finds them, and follows those that grow. */
+/* The open conversation: read and shown, with what other tabs make of it, and its versions. */
 
-import { Refused, getJSON, patiently } from "./api.js";
-import { ACTIVE, follow, start, stop } from "./answers.js";
+import { ACTIVE } from "./answers.js";
+import { again, edit, show, stopped } from "./asking.js";
 import * as composer from "./composer.js";
+import * as exchanges from "./exchanges.js";
+import { addressInAPI, opened, open as openNext } from "./opened.js";
+import { get, refused } from "./reading.js";
+import { ended, isRunning, run } from "./running.js";
 import * as transcript from "./transcript.js";
+import * as versions from "./versions.js";
 
-const READABLE = ["done", "stopped", "interrupted"]; // what a prompt can follow
+let looking = null; // until it is known what other tabs have asked meanwhile
+let reading = Promise.resolve(); // until what is shown can be followed
 
-// `view` is aborted when something else is opened: its requests end with it.
-let view = new AbortController();
-let conversation = null; // its id, null for a new one
-/* What is shown, from the first prompt to the last:
- * {prompt (id), follows (response id or null), asked (a turn), row (of the answer), answer} */
-let exchanges = [];
-let running = null; // the id of the response that grows, "" until it has one, null for none
-let onNew = () => null; // gets the id of a new conversation
+exchanges.whenChosen(choose);
 
-export function whenNew(callback) {
-  onNew = callback;
+/** Resolves when it is known what a prompt would follow, also right after Stop; with false when
+ *  something else is open by then. */
+export async function settled() {
+  const mine = opened.view;
+  await stopped();
+  if (!isRunning()) await reading;
+  return mine === opened.view;
 }
-
-/* ---- Asking ---- */
-
-/** Ask behind what is shown. Resolves with whether the server took it. */
-export async function send(content) {
-  return ask(content, lastReadable(), exchanges.length);
-}
-
-export function isRunning() {
-  return running !== null;
-}
-
-export async function stopRunning() {
-  try {
-    await stop(running, view.signal);
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    composer.showRunning(running);
-    composer.notice(error.message);
-  }
-}
-
-/** Put a prompt behind a response, in place of what the page shows from `index` on: what was
- *  said there stays on the server. */
-async function ask(content, follows, index) {
-  const restore = cut(index);
-  const exchange = addExchange({ follows, content });
-  const body = { prompt: content };
-  if (conversation !== null) body.follows = follows; // else there is nothing to follow yet
-  const address = conversation !== null ? `${addressInAPI()}prompts/` : "/chat/new/message/";
-  return answer(exchange, address, body, () => {
-    cut(index);
-    restore();
-  });
-}
-
-function edit(exchange, content) {
-  return ask(content, exchange.follows, exchanges.indexOf(exchange));
-}
-
-/** One more answer to the last prompt; the server keeps the one before. */
-function again(exchange) {
-  const before = { ...exchange };
-  const restore = transcript.cutFrom(exchange.answer.root);
-  return answer(exchange, `/api/prompts/${exchange.prompt}/responses/`, {}, () => {
-    exchange.answer.root.remove();
-    Object.assign(exchange, before);
-    restore();
-  });
-}
-
-/** Start an answer and show it to its end; `undo` where the server took nothing. */
-async function answer(exchange, address, body, undo) {
-  const mine = view;
-  composer.notice();
-  exchange.answer = transcript.addAnswer(() => again(exchange));
-  run("");
-  composer.focus(); // what was pressed may be gone
-  try {
-    const row = await start(address, body, composer, mine.signal);
-    exchange.prompt = row.prompt;
-    if (conversation === null) onNew((conversation = row.conversation));
-    await show(exchange, row, mine);
-    return true;
-  } catch (error) {
-    if (mine.signal.aborted) return true; // something else is shown; nothing to say here
-    if (!(error instanceof Refused)) throw error;
-    // As if it had not been asked, with the reason beside it.
-    undo();
-    if (!exchanges.length) transcript.showEmpty();
-    composer.notice(error.message);
-    return false;
-  } finally {
-    if (mine === view) run(null);
-  }
-}
-
-/** Show a response of an exchange to its end. */
-async function show(exchange, row, mine) {
-  const text = (whole) => {
-    if (whole) composer.queued(0);
-    exchange.answer.show(whole);
-  };
-  exchange.row = row;
-  if (ACTIVE.includes(row.status)) run(row.id);
-  try {
-    exchange.row = await follow(row, { ...composer, text }, mine.signal);
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    exchange.row = { ...row, status: "failed", error: error.message }; // removed, or logged out
-  }
-  exchange.answer.end(exchange.row);
-  if (mine === view) run(null);
-}
-
-function run(id) {
-  running = id;
-  composer.showRunning(id);
-  transcript.setBusy(id !== null);
-}
-
-function lastReadable() {
-  const rows = exchanges.map(({ row }) => row).filter((row) => READABLE.includes(row?.status));
-  return rows.at(-1)?.id ?? null;
-}
-
-/* ---- Opening ---- */
 
 /** Show this conversation, and follow its last answer if it grows; null for a new one. */
 export async function open(id) {
-  view.abort();
-  view = new AbortController();
-  conversation = id;
-  exchanges = [];
+  openNext(id);
   run(null);
   composer.notice();
-  transcript.clear();
+  exchanges.clear();
+  versions.know([]);
   composer.allow(false); // what is asked must follow what is there
   if (id === null) showNothing();
-  else await load(view);
+  else await load(opened.view);
 }
 
 async function load(mine) {
   try {
-    const { path } = await get(addressInAPI(), mine);
+    const { path, tree } = await get(addressInAPI(), mine);
     if (!path.length) showNothing();
-    let exchange = null;
-    for (const turn of path) {
-      if (turn.prompt) exchange = addExchange({ ...turn, follows: exchange?.row.id ?? null });
-      else await showStored(exchange, turn, turn === path.at(-1), mine);
-    }
+    opened.newest = endOf(path);
+    const growing = showPath(path, tree, mine);
+    transcript.toEnd();
+    composer.allow(true);
+    await growing;
   } catch (error) {
-    if (mine.signal.aborted) return;
-    if (!(error instanceof Refused)) throw error;
-    composer.notice(error.message);
+    refused(error, mine);
   }
 }
 
-async function showStored(exchange, { response, content, status, omitted }, last, mine) {
+/** Show what other tabs have made of the conversation meanwhile. */
+export function reread() {
+  looking ??= lookAgain(opened.view).finally(() => (looking = null));
+  const done = looking;
+  reading = reading.then(() => done);
+}
+
+async function lookAgain(mine) {
+  try {
+    await ended();
+    if (opened.id === null || mine !== opened.view) return;
+    const { path, tree } = await get(addressInAPI(), mine);
+    // What is shown may be another version: only what nobody has seen yet leads away from that.
+    if (endOf(path) === opened.newest || isRunning()) return;
+    opened.newest = endOf(path);
+    showBeside(path, tree, mine);
+  } catch (error) {
+    refused(error, mine);
+  }
+}
+
+/** Show another version of a prompt or an answer, with what came behind it. */
+function choose(version, index, part, step) {
+  const done = showVersion(version, opened.view, () => {
+    transcript.focusVersion(exchanges.at(index)[part], step);
+  });
+  reading = reading.then(() => done);
+}
+
+async function showVersion(version, mine, then) {
+  try {
+    const address = `${addressInAPI()}?response=${versions.endOf(version)}`;
+    const { path, tree } = await get(address, mine);
+    if (isRunning()) return;
+    transcript.inPlace(() => showBeside(path, tree, mine));
+    then();
+  } catch (error) {
+    refused(error, mine);
+  }
+}
+
+/** As `showPath`, without waiting for an answer that grows. */
+function showBeside(path, tree, mine) {
+  showPath(path, tree, mine)?.catch((error) => refused(error, mine));
+}
+
+/** Show a path, of which some may be there already. Returns what resolves when an answer at its
+ *  end has grown. */
+function showPath(path, tree, mine) {
+  const turns = exchanges.ofPath(path);
+  const same = exchanges.shared(turns);
+  exchanges.cut(same);
+  const growing = turns.slice(same).map((turn) => showStored(turn, mine)).at(-1);
+  versions.know(tree);
+  exchanges.markVersions();
+  return growing;
+}
+
+function endOf(path) {
+  return path.at(-1)?.response ?? null;
+}
+
+function showStored({ row, ...turn }, mine) {
+  const exchange = exchanges.add(turn, edit);
   exchange.answer = transcript.addAnswer(exchange.asked && (() => again(exchange)));
-  exchange.row = { id: response, text: content, status, omitted };
-  exchange.answer.show(content);
-  if (!ACTIVE.includes(status) && (last || status !== "done")) {
-    exchange.row = await get(`/api/responses/${response}/`, mine); // only it says why it ended
-  }
-  if (last) {
-    transcript.toEnd();
-    composer.allow(true);
-  }
-  await show(exchange, exchange.row, mine);
+  if (ACTIVE.includes(row.status)) return show(exchange, row, mine);
+  exchange.row = row;
+  exchange.answer.show(row.text);
+  exchange.answer.end(row);
+  return null;
 }
 
 function showNothing() {
   transcript.showEmpty();
   composer.allow(true);
-}
-
-function addressInAPI() {
-  return `/api/conversations/${encodeURIComponent(conversation)}/`;
-}
-
-function get(address, { signal }) {
-  return patiently(() => getJSON(address, signal), { onAway: composer.away, signal });
-}
-
-/* ---- The list of exchanges ---- */
-
-function addExchange({ prompt = null, follows, content, role = "user" }) {
-  const exchange = { prompt, follows, asked: null, row: null, answer: null };
-  if (role === "user" && content) {
-    exchange.asked = transcript.addPrompt(content, (text) => edit(exchange, text));
-  } else if (content) {
-    exchange.asked = transcript.addTurn(role, content);
-  }
-  exchanges.push(exchange);
-  return exchange;
-}
-
-/** Take exchanges off the page; what comes back puts them in again. */
-function cut(index) {
-  const gone = exchanges.splice(index);
-  const restore = transcript.cutFrom((gone[0]?.asked ?? gone[0]?.answer)?.root);
-  return () => {
-    exchanges.push(...gone);
-    restore();
-  };
 }

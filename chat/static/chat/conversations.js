@@ -1,7 +1,7 @@
 /* The list of conversations at the side. */
 
 import { getJSON } from "./api.js";
-import { element } from "./transcript.js";
+import { element } from "./elements.js";
 
 const FIRST = "/api/conversations/";
 const list = document.getElementById("conversations");

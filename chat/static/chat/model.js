@@ -1,15 +1,25 @@
-/* Which model answers, or how far it is loaded. */
+/* Which model answers, or how far it is loaded: looked at until it is ready, and again when there
+ * is reason to doubt it. */
 
 const EVERY = 1000; // milliseconds between looks while it is not ready
+let timer = null; // for the next look
+let lost = false; // whether the server was away when it was last heard of
 const $ = (id) => document.getElementById(id);
 
 export async function watchModel() {
   const response = await fetch("/readyz").catch(() => null);
   const state = response && (await response.json().catch(() => null));
   $("readiness").dataset.state = state?.status ?? "unreachable";
-  $("model").textContent = describe(state);
-  showProgress(state?.progress);
-  if (state?.status !== "ready") setTimeout(watchModel, EVERY);
+  $("model").textContent = $("model").title = describe(state);
+  showProgress(state?.status === "loading" ? state.progress : null);
+  clearTimeout(timer); // another look may have been under way
+  if (state?.status !== "ready") timer = setTimeout(watchModel, EVERY);
+}
+
+/** The server went away or came back: so may the model have. */
+export function away(isAway) {
+  if (isAway !== lost) watchModel();
+  lost = isAway;
 }
 
 function describe(state) {

@@ -5,34 +5,51 @@
  *
  *   api.js           requests, what can go wrong with them, when to try again
  *   answers.js       an answer: started once, followed to its end, stopped
- *   conversation.js  the open conversation: ask, again, edit, open
+ *   conversation.js  the open conversation: open, look again, other versions
+ *   asking.js        the same: ask, again, edit, stop
+ *   opened.js        which one it is
  *   conversations.js the list at the side
+ *   exchanges.js     what is shown of it
+ *   versions.js      the other versions of it
+ *   reading.js       what it is read from
+ *   running.js       the one answer that grows
  *   transcript.js    the turns on the page
+ *   prose.js         the text of an answer, with its code
+ *   code.js          a block of code
+ *   elements.js      what they are made of
  *   composer.js      the field below them
  *   model.js         the state of the model
  */
 
 import { Refused } from "./api.js";
+import * as asking from "./asking.js";
 import { focus, notice, setPrompt } from "./composer.js";
 import * as conversation from "./conversation.js";
 import * as conversations from "./conversations.js";
 import { watchModel } from "./model.js";
+import { isRunning } from "./running.js";
 import { fit, submitOnEnter } from "./transcript.js";
 
 const $ = (id) => document.getElementById(id);
 
 async function send() {
+  if (!(await conversation.settled())) return;
   const content = $("prompt").value;
-  if (!content.trim() || conversation.isRunning() || $("send").disabled) return;
+  if (!content.trim() || isRunning() || $("send").disabled) return;
   setPrompt("");
-  const taken = await conversation.send(content);
+  const taken = await asking.send(content);
   if (!taken) setPrompt($("prompt").value || content);
 }
 
 function stop() {
   $("stop").disabled = true;
   focus(); // the button is about to go
-  conversation.stopRunning();
+  asking.stopRunning();
+}
+
+/** Other tabs, and windows beside this one, may have gone on with the conversation. */
+function lookAgain() {
+  if (!document.hidden) conversation.reread();
 }
 
 /* ---- The address and the list ---- */
@@ -82,9 +99,16 @@ function followLink(event) {
   goTo(link.href);
 }
 
+function menuIsOpen() {
+  return document.body.classList.contains("menu-open");
+}
+
 function toggleMenu(open) {
+  const wasInside = menuIsOpen() && $("sidebar").contains(document.activeElement);
   document.body.classList.toggle("menu-open", open);
   $("menu").setAttribute("aria-expanded", String(open));
+  if (open) $("new").focus();
+  else if (wasInside) $("menu").focus();
 }
 
 /* ---- Who presses what ---- */
@@ -98,7 +122,10 @@ $("prompt").addEventListener("input", () => fit($("prompt")));
 $("stop").addEventListener("click", stop);
 $("older").addEventListener("click", () => list(conversations.loadOlder));
 $("conversations").addEventListener("click", followLink);
-$("menu").addEventListener("click", () => toggleMenu(!document.body.classList.contains("menu-open")));
+$("menu").addEventListener("click", () => toggleMenu(!menuIsOpen()));
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && menuIsOpen()) toggleMenu(false);
+});
 $("new").addEventListener("click", () => {
   goTo(location.pathname);
   focus();
@@ -106,8 +133,10 @@ $("new").addEventListener("click", () => {
 window.addEventListener("popstate", open);
 // A page that the browser kept and brings back has lost its streams.
 window.addEventListener("pageshow", (event) => event.persisted && open());
+document.addEventListener("visibilitychange", lookAgain);
+window.addEventListener("focus", lookAgain);
 
-conversation.whenNew(learn);
+asking.whenNew(learn);
 watchModel();
 list();
 open();

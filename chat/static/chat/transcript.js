@@ -1,25 +1,24 @@
-/* The turns on the page. Text only ever becomes text: no markup is made from strings. */
+/* The turns on the page. */
+
+import { button, element } from "./elements.js";
+import { growingText } from "./prose.js";
 
 const box = document.getElementById("transcript");
-
-export function element(tag, className, text = "") {
-  const made = document.createElement(tag);
-  made.className = className;
-  made.textContent = text;
-  return made;
-}
-
-export function button(name, text, onClick, label = text) {
-  const made = element("button", `act ${name}`, text);
-  made.type = "button";
-  made.setAttribute("aria-label", label);
-  made.addEventListener("click", onClick);
-  return made;
-}
 
 export function showEmpty() {
   const empty = element("div", "empty");
   empty.append(element("p", "", "What would you like to know?"));
+  box.replaceChildren(empty);
+}
+
+/** In place of a conversation, with a way on. */
+export function showMissing(reason) {
+  const empty = element("div", "empty");
+  const said = element("p", "", reason);
+  said.setAttribute("role", "alert");
+  const way = element("a", "way", "Start a new conversation");
+  way.href = location.pathname;
+  empty.append(said, way);
   box.replaceChildren(empty);
 }
 
@@ -41,6 +40,13 @@ export function cutFrom(turn) {
   const turns = turn ? [...box.children].slice([...box.children].indexOf(turn)) : [];
   for (const cut of turns) cut.remove();
   return () => box.append(...turns);
+}
+
+/** Change turns without moving what is read above them. */
+export function inPlace(change) {
+  const top = box.scrollTop;
+  change();
+  box.scrollTop = top;
 }
 
 /** One turn: {root, text, actions}. */
@@ -67,25 +73,31 @@ export function addPrompt(content, onEdit) {
 /** A turn that grows: `show` for the text so far, `end` for what there is to say after it. */
 export function addAnswer(onAgain) {
   const turn = addTurn("assistant", "");
-  const text = turn.text.appendChild(document.createTextNode(""));
+  const text = growingText(turn.text);
   turn.root.classList.add("growing");
   turn.text.setAttribute("aria-busy", "true"); // read aloud when complete, not by the word
-  const show = (whole) =>
-    stayAtEnd(() => {
-      // Appending leaves alone what the reader has selected.
-      if (whole.startsWith(text.data)) text.appendData(whole.slice(text.data.length));
-      else text.data = whole;
-    });
+  const show = (whole) => stayAtEnd(() => text.show(whole));
   const end = (row) =>
     stayAtEnd(() => {
+      text.end();
       turn.root.classList.remove("growing");
       turn.text.removeAttribute("aria-busy");
+      for (const call of row.tool_calls ?? []) {
+        turn.actions.before(element("p", "call", describeCall(call)));
+      }
       for (const remark of remarks(row)) turn.actions.before(element("p", "remark", remark));
       if (row.error) turn.actions.before(element("p", "problem", row.error));
       const again = () => onAgain();
       if (onAgain) turn.actions.append(button("again", "Again", again, "Answer again"));
     });
   return { ...turn, show, end };
+}
+
+/** A function that the model asked for, in place of a text or after it. */
+function describeCall({ name, arguments: values }) {
+  const pair = ([key, value]) => `${key}=${JSON.stringify(value)}`;
+  const given = Object.entries(values ?? {}).map(pair);
+  return `${name}(${given.join(", ")})`;
 }
 
 function remarks(row) {
@@ -100,6 +112,30 @@ function remarks(row) {
   return said;
 }
 
+/** Say in a turn's actions which of these versions it is. onChoose gets another one, 1 or -1. */
+export function markVersion({ actions }, ids, id, onChoose) {
+  actions.querySelector(".versions")?.remove();
+  if (ids.length < 2) return;
+  const index = ids.indexOf(id);
+  const way = (name, sign, step) => {
+    const choose = () => onChoose(ids[index + step], step);
+    const made = button(name, sign, choose, `Show the ${name} version`);
+    made.disabled = !ids[index + step];
+    return made;
+  };
+  const group = element("span", "versions");
+  const place = element("span", "", `${index + 1} of ${ids.length}`);
+  group.append(way("previous", "‹", -1), place, way("next", "›", 1));
+  actions.prepend(group);
+}
+
+/** Go on where versions were chosen by keyboard. */
+export function focusVersion({ actions }, step) {
+  const ways = [...actions.querySelectorAll(".versions button")];
+  if (step > 0) ways.reverse();
+  ways.find((way) => !way.disabled)?.focus();
+}
+
 /** A prompt as a form in its place: Enter asks, Escape leaves it as it was. */
 function openEditor({ root, text, actions }, content, onEdit) {
   const form = element("form", "editor");
@@ -109,7 +145,7 @@ function openEditor({ root, text, actions }, content, onEdit) {
   const close = () => {
     form.remove();
     text.hidden = actions.hidden = false;
-    actions.querySelector("button").focus();
+    actions.querySelector(".edit").focus();
   };
   const ask = element("button", "primary", "Ask");
   form.append(field, button("cancel", "Cancel", close), ask);

@@ -1,0 +1,119 @@
+/* How there come to be more prompts and answers in the open conversation. Answers belong to the
+ * server: whoever comes back finds them, and follows those that grow. */
+
+import { Refused } from "./api.js";
+import { ACTIVE, follow, start, stop } from "./answers.js";
+import * as composer from "./composer.js";
+import * as exchanges from "./exchanges.js";
+import { watchModel } from "./model.js";
+import { addressInAPI, opened } from "./opened.js";
+import { away } from "./reading.js";
+import { current, ended, run } from "./running.js";
+import * as transcript from "./transcript.js";
+import * as versions from "./versions.js";
+
+let stopping = null;
+let onNew = () => null; // gets the id of a new conversation
+
+export function whenNew(callback) {
+  onNew = callback;
+}
+
+/** Ask behind what is shown. Resolves with whether the server took it. */
+export async function send(content) {
+  return ask(content, exchanges.lastReadable(), exchanges.count());
+}
+
+/** Resolves when an answer that was told to stop has ended. */
+export function stopped() {
+  return stopping;
+}
+
+export async function stopRunning() {
+  stopping = ended();
+  try {
+    await stop(current(), opened.view.signal);
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    stopping = null;
+    run(current());
+    composer.notice(error.message);
+  }
+}
+
+/** Put a prompt behind a response, in place of what the page shows from `index` on: what was
+ *  said there stays on the server. */
+async function ask(content, follows, index) {
+  const restore = exchanges.cut(index);
+  const exchange = exchanges.add({ follows, content }, edit);
+  const body = { prompt: content };
+  if (opened.id !== null) body.follows = follows; // else there is nothing to follow yet
+  const address = opened.id !== null ? `${addressInAPI()}prompts/` : "/chat/new/message/";
+  return answer(exchange, address, body, () => {
+    exchanges.cut(index);
+    restore();
+  });
+}
+
+export function edit(exchange, content) {
+  return ask(content, exchange.follows, exchanges.indexOf(exchange));
+}
+
+/** One more answer to the last prompt; the server keeps the one before. */
+export function again(exchange) {
+  const before = { ...exchange };
+  const restore = transcript.cutFrom(exchange.answer.root);
+  return answer(exchange, `/api/prompts/${exchange.prompt}/responses/`, {}, () => {
+    exchange.answer.root.remove();
+    Object.assign(exchange, before);
+    restore();
+  });
+}
+
+/** Start an answer and show it to its end; `undo` where the server took nothing. */
+async function answer(exchange, address, body, undo) {
+  const mine = opened.view;
+  composer.notice();
+  exchange.answer = transcript.addAnswer(() => again(exchange));
+  transcript.toEnd(); // whoever asks wants to see it, wherever they were reading
+  run("");
+  composer.focus(); // what was pressed may be gone
+  try {
+    const row = await start(address, body, { ...composer, away }, mine.signal);
+    Object.assign(exchange, { prompt: row.prompt, row });
+    opened.newest = row.id;
+    versions.add(row, exchange.follows);
+    exchanges.markVersions();
+    if (opened.id === null) onNew((opened.id = row.conversation));
+    await show(exchange, row, mine);
+    return true;
+  } catch (error) {
+    if (mine.signal.aborted) return true; // something else is shown; nothing to say here
+    run(null);
+    if (!(error instanceof Refused)) throw error;
+    // As if it had not been asked, with the reason beside it.
+    undo();
+    if (!exchanges.count()) transcript.showEmpty();
+    composer.notice(error.message);
+    watchModel(); // it may be the reason
+    return false;
+  }
+}
+
+/** Show a response of an exchange to its end. */
+export async function show(exchange, row, mine) {
+  const text = (whole) => {
+    if (whole) composer.queued(0);
+    exchange.answer.show(whole);
+  };
+  exchange.row = row;
+  if (ACTIVE.includes(row.status)) run(row.id);
+  try {
+    exchange.row = await follow(row, { ...composer, text, away }, mine.signal);
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    exchange.row = { ...row, status: "failed", error: error.message }; // removed, or logged out
+  }
+  exchange.answer.end(exchange.row);
+  if (mine === opened.view) run(null);
+}

@@ -1,0 +1,95 @@
+"""Earlier versions of prompts and answers on the chat page: kept, counted, and shown again."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Locator, Page, expect
+
+from chat.models import Prompt
+from tests.chat.handling import answer, ask, asked, button, edit, ended
+from tests.fakes import ScriptedEngine
+
+pytest_plugins = ["tests.browser"]
+
+PREVIOUS, NEXT = "Show the previous version", "Show the next version"
+
+
+def said(page: Page) -> Locator:
+    """All texts."""
+    return page.locator(".turn .text")
+
+
+def again(page: Page, serve, text: str) -> None:
+    """Another answer to the last prompt."""
+    serve(ScriptedEngine(text))
+    button(page, "Answer again").click()
+    expect(answer(page)).to_have_text(text)
+    ended(page)
+
+
+def test_earlier_answers_are_counted_and_shown_by_keyboard(signed_in, serve):
+    serve(ScriptedEngine("One"))
+    signed_in.goto("/")
+    ask(signed_in, "Say it")
+    ended(signed_in)
+    expect(signed_in.locator(".versions")).to_have_count(0)
+    again(signed_in, serve, "Two")
+    again(signed_in, serve, "Three")
+
+    for _ in range(2):  # as it happens, and from the record
+        expect(signed_in.locator(".turn.assistant .versions span")).to_have_text("3 of 3")
+        expect(button(signed_in, NEXT)).to_be_disabled()
+        button(signed_in, PREVIOUS).focus()
+        for text in ("Two", "One"):
+            signed_in.keyboard.press("Enter")
+            expect(said(signed_in)).to_have_text(["Say it", text])
+        expect(button(signed_in, PREVIOUS)).to_be_disabled()
+        expect(button(signed_in, NEXT)).to_be_focused()
+        signed_in.keyboard.press("Enter")
+        expect(said(signed_in)).to_have_text(["Say it", "Two"])
+        expect(button(signed_in, NEXT)).to_be_focused()
+        signed_in.reload()
+        expect(said(signed_in)).to_have_text(["Say it", "Three"])
+        ended(signed_in)
+
+
+def test_an_earlier_prompt_is_shown_with_what_came_behind_it(signed_in, engine):
+    signed_in.goto("/")
+    for prompt in ("One", "Two", "Three"):
+        ask(signed_in, prompt)
+        ended(signed_in)
+    edit(signed_in, 1, "Two, but other")
+    ended(signed_in)
+    expect(signed_in.locator(".versions span")).to_have_text(["2 of 2"])
+    signed_in.reload()
+    button(signed_in, PREVIOUS).click()
+    expect(asked(signed_in)).to_have_text(["One", "Two", "Three"])
+    expect(signed_in.locator(".turn.user .versions span")).to_have_text(["1 of 2"])
+
+    ask(signed_in, "Four")
+    ended(signed_in)
+    expect(asked(signed_in)).to_have_text(["One", "Two", "Three", "Four"])
+    assert Prompt.objects.get(content="Four").follows.prompt.content == "Three"
+    signed_in.reload()
+    expect(asked(signed_in)).to_have_text(["One", "Two", "Three", "Four"])
+    ended(signed_in)
+
+
+def test_a_version_that_was_chosen_stays_until_there_is_something_new(signed_in, api, serve):
+    serve(ScriptedEngine("One"))
+    signed_in.goto("/")
+    ask(signed_in, "Say it")
+    ended(signed_in)
+    again(signed_in, serve, "Two")
+    button(signed_in, PREVIOUS).click()
+    expect(answer(signed_in)).to_have_text("One")
+    looked = "document.dispatchEvent(new Event('visibilitychange'))"
+    with signed_in.expect_response("**/api/conversations/*/"):
+        signed_in.evaluate(looked)
+    ended(signed_in)
+    expect(said(signed_in)).to_have_text(["Say it", "One"])
+
+    conversation = str(Prompt.objects.get().conversation_id)
+    api.post("/chat/new/message/", json={"prompt": "More", "conversation": conversation})
+    signed_in.evaluate(looked)
+    expect(said(signed_in)).to_have_text(["Say it", "Two", "More", "Two"])
+    ended(signed_in)
