@@ -1,72 +1,30 @@
-"""The log, where staff read and judge. Rows are read-only: the record is what happened."""
+"""Every response, with what is known about it."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
 from uuid import UUID
 
 from django.contrib import admin, messages
-from django.core.paginator import Paginator
-from django.db import connection
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.admin import ModelAdmin
 from unfold.utils import display_for_label
 
 from chat import responses
-from chat.history import trail
-from chat.models import ApiKey, Conversation, Prompt, Response, shorten
+from chat.admin.cells import seconds, text_block
+from chat.admin.log import ReadOnlyAdmin
+from chat.models import Response, shorten
 
-BIG = 100_000
 LABELS = {
     **dict.fromkeys(Response.ACTIVE, "info"),
     Response.Status.DONE: "success",
     Response.Status.STOPPED: "warning",
     **dict.fromkeys((Response.Status.FAILED, Response.Status.INTERRUPTED), "danger"),
 }
-
-
-class EstimatingPaginator(Paginator):
-    """Counts big tables by the planner's estimate, so that the log opens at a million rows."""
-
-    @cached_property
-    def count(self) -> int:
-        rows: Any = self.object_list
-        query = rows.query
-        if connection.vendor == "postgresql" and not query.where:
-            with connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass",
-                    [query.model._meta.db_table],
-                )
-                estimate = int(cursor.fetchone()[0])
-            if estimate > BIG:
-                return estimate
-        return int(super().count)
-
-
-class ReadOnlyAdmin(ModelAdmin):
-    """Look, search, filter; nothing is added, changed or deleted here."""
-
-    paginator = EstimatingPaginator
-    show_full_result_count = False
-    list_per_page = 50
-    list_fullwidth = True
-
-    class Media:
-        css = {"all": ("chat/admin.css",)}
-
-    def has_no_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    has_add_permission = has_change_permission = has_delete_permission = has_no_permission
 
 
 @admin.register(Response)
@@ -165,11 +123,11 @@ class ResponseAdmin(ReadOnlyAdmin):
 
     @admin.display(description="prompt")
     def full_prompt(self, row: Response) -> SafeString:
-        return _text(row.prompt.content)
+        return text_block(row.prompt.content)
 
     @admin.display(description="response")
     def full_text(self, row: Response) -> SafeString:
-        return _text(row.text)
+        return text_block(row.text)
 
     @admin.display(description="status", ordering="status")
     def status_label(self, row: Response) -> SafeString:
@@ -184,18 +142,18 @@ class ResponseAdmin(ReadOnlyAdmin):
 
     @admin.display(description="first token")
     def first_token(self, row: Response) -> str:
-        return _seconds(row.created_at, row.first_token_at)
+        return seconds(row.created_at, row.first_token_at)
 
     @admin.display(description="took")
     def duration(self, row: Response) -> str:
-        return _seconds(row.created_at, row.finished_at)
+        return seconds(row.created_at, row.finished_at)
 
     @admin.display(description="speed")
     def speed(self, row: Response) -> str:
         if not (row.first_token_at and row.finished_at and row.completion_tokens):
             return "–"
-        seconds = (row.finished_at - row.first_token_at).total_seconds()
-        return f"{(row.completion_tokens - 1) / seconds:.1f} tokens/s" if seconds > 0 else "–"
+        took = (row.finished_at - row.first_token_at).total_seconds()
+        return f"{(row.completion_tokens - 1) / took:.1f} tokens/s" if took > 0 else "–"
 
     @admin.display(description="not seen by the model")
     def unseen(self, row: Response) -> str:
@@ -215,58 +173,3 @@ class ResponseAdmin(ReadOnlyAdmin):
         conversation = row.prompt.conversation
         address = reverse("admin:chat_conversation_change", args=[conversation.pk])
         return format_html('<a class="text-link" href="{}">{}</a>', address, conversation)
-
-
-@admin.register(Conversation)
-class ConversationAdmin(ReadOnlyAdmin):
-    """Conversations, each readable as a transcript."""
-
-    list_display = ("created_at", "user", "title")
-    list_filter = ("user",)
-    list_select_related = ("user",)
-    search_fields = ("title", "user__username", "prompts__content")
-    date_hierarchy = "created_at"
-    fields = ("title", "user", "system", "created_at", "transcript")
-
-    @admin.display(description="transcript")
-    def transcript(self, row: Conversation) -> SafeString:
-        """The newest path, turn by turn, as plain text."""
-        path = trail(row.newest_response())
-        rows = [{"is_prompt": isinstance(item, Prompt), "row": item} for item in path]
-        return render_to_string("chat/transcript.html", {"rows": rows})
-
-
-@admin.register(ApiKey)
-class ApiKeyAdmin(ModelAdmin):
-    """Keys: made with `manage.py createkey`, revoked here."""
-
-    list_display = ("name", "user", "prefix", "created_at", "last_used_at", "revoked_at")
-    list_filter = ("user", "revoked_at")
-    list_select_related = ("user",)
-    search_fields = ("name", "prefix", "user__username")
-    readonly_fields = ("user", "prefix", "created_at", "last_used_at", "revoked_at")
-    fields = ("name", "user", "prefix", "created_at", "last_used_at", "revoked_at")
-    actions = ("revoke",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """The secret must be shown once, which a form cannot."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """A revoked key stays: the record says which one asked."""
-        return False
-
-    @admin.action(permissions=["change"], description="Revoke the selected keys")
-    def revoke(self, request: HttpRequest, rows: QuerySet[ApiKey]) -> None:
-        """End their use at once; responses keep pointing at them."""
-        for key in rows:
-            key.revoke()
-        self.message_user(request, f"{len(rows)} keys revoked.", messages.SUCCESS)
-
-
-def _text(text: str) -> SafeString:
-    return format_html('<div class="chat-text" dir="auto">{}</div>', text or "–")
-
-
-def _seconds(start: Any, end: Any) -> str:
-    return f"{(end - start).total_seconds():.2f} s" if start and end else "–"

@@ -1,0 +1,40 @@
+"""Keys: made with `manage.py createkey`, revoked here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from chat.models import ApiKey
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ModelAdmin):
+    """Keys: made with `manage.py createkey`, revoked here."""
+
+    list_display = ("name", "user", "prefix", "created_at", "last_used_at", "revoked_at")
+    list_filter = ("user", "revoked_at")
+    list_select_related = ("user",)
+    search_fields = ("name", "prefix", "user__username")
+    readonly_fields = ("user", "prefix", "created_at", "last_used_at", "revoked_at")
+    fields = ("name", "user", "prefix", "created_at", "last_used_at", "revoked_at")
+    actions = ("revoke",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """The secret must be shown once, which a form cannot."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """A revoked key stays: the record says which one asked."""
+        return False
+
+    @admin.action(permissions=["change"], description="Revoke the selected keys")
+    def revoke(self, request: HttpRequest, rows: QuerySet[ApiKey]) -> None:
+        """End their use at once; responses keep pointing at them."""
+        for key in rows:
+            key.revoke()
+        self.message_user(request, f"{len(rows)} keys revoked.", messages.SUCCESS)

@@ -1,0 +1,27 @@
+"""What the lists of the log have in common. Rows are read-only: the record is what happened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from chat.admin.pagination import EstimatingPaginator
+
+
+class ReadOnlyAdmin(ModelAdmin):
+    """Look, search, filter; nothing is added, changed or deleted here."""
+
+    paginator = EstimatingPaginator
+    show_full_result_count = False
+    list_per_page = 50
+    list_fullwidth = True
+
+    class Media:
+        css = {"all": ("chat/admin.css",)}
+
+    def has_no_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    has_add_permission = has_change_permission = has_delete_permission = has_no_permission
