@@ -7,8 +7,8 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
 from chat.admin.log import ReadOnlyAdmin
-from chat.history import trail
-from chat.models import Conversation, Prompt
+from chat.admin.transcripts import entries
+from chat.models import Conversation
 
 
 @admin.register(Conversation)
@@ -25,6 +25,4 @@ class ConversationAdmin(ReadOnlyAdmin):
     @admin.display(description="transcript")
     def transcript(self, row: Conversation) -> SafeString:
         """The newest path, turn by turn, as plain text."""
-        path = trail(row.newest_response())
-        rows = [{"is_prompt": isinstance(item, Prompt), "row": item} for item in path]
-        return render_to_string("chat/transcript.html", {"rows": rows})
+        return render_to_string("chat/transcript.html", {"entries": entries(row.newest_response())})

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from unfold.utils import display_for_label
 
 from chat import responses
-from chat.admin.cells import seconds, text_block
+from chat.admin.cells import answer, answer_block, json_block, said, seconds, text_block
 from chat.admin.log import ReadOnlyAdmin
 from chat.models import Response, shorten
 
@@ -50,7 +50,7 @@ class ResponseAdmin(ReadOnlyAdmin):
     date_hierarchy = "created_at"
     actions = ("stop",)
     fieldsets = (
-        ("Asked", {"fields": ("full_prompt", "conversation_link", "asked_at")}),
+        ("Asked", {"fields": ("full_prompt", "role", "conversation_link", "asked_at")}),
         ("Answered", {"fields": ("full_text", "status_label", "finish_reason", "error")}),
         (
             "Figures",
@@ -59,10 +59,11 @@ class ResponseAdmin(ReadOnlyAdmin):
                     ("prompt_tokens", "completion_tokens"),
                     ("first_token", "duration"),
                     ("speed", "unseen"),
-                    ("model", "revision"),
+                    ("model", "revision", "adapter"),
                 )
             },
         ),
+        ("Tools", {"fields": ("offered_tools", "called_tools")}),
         (
             "Sampling",
             {"fields": (("temperature", "top_p"), ("top_k", "max_tokens"), ("seed", "stop"))},
@@ -115,19 +116,31 @@ class ResponseAdmin(ReadOnlyAdmin):
 
     @admin.display(description="prompt")
     def prompt_text(self, row: Response) -> str:
-        return shorten(row.prompt.content, 80)
+        return shorten(said(row.prompt), 80)
 
     @admin.display(description="response")
     def response_text(self, row: Response) -> str:
-        return shorten(row.text or row.error, 80)
+        return shorten(answer(row) or row.error, 80)
 
     @admin.display(description="prompt")
     def full_prompt(self, row: Response) -> SafeString:
         return text_block(row.prompt.content)
 
+    @admin.display(description="said by")
+    def role(self, row: Response) -> str:
+        return row.prompt.role
+
+    @admin.display(description="offered")
+    def offered_tools(self, row: Response) -> SafeString | str:
+        return json_block(row.tools)
+
+    @admin.display(description="called")
+    def called_tools(self, row: Response) -> SafeString | str:
+        return json_block(row.tool_calls)
+
     @admin.display(description="response")
     def full_text(self, row: Response) -> SafeString:
-        return text_block(row.text)
+        return answer_block(row)
 
     @admin.display(description="status", ordering="status")
     def status_label(self, row: Response) -> SafeString:
