@@ -75,6 +75,7 @@ LLMSITE_DRAIN_SECONDS = env.seconds("LLMSITE_DRAIN_SECONDS", default=10.0)
 INSTALLED_APPS = [
     "daphne",
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
 from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from chat.admin.filters import uuid_of
 from chat.admin.log import ReadOnlyAdmin
 from chat.admin.transcripts import entries
-from chat.models import Conversation
+from chat.admin.versions import Versions
+from chat.models import Conversation, Response
 
 
 @admin.register(Conversation)
@@ -20,9 +26,21 @@ class ConversationAdmin(ReadOnlyAdmin):
     list_select_related = ("user",)
     search_fields = ("title", "user__username", "prompts__content")
     date_hierarchy = "created_at"
-    fields = ("title", "user", "system", "created_at", "transcript")
+    fields = ("title", "user", "system", "created_at", "all_responses", "transcript")
+
+    @admin.display(description="responses")
+    def all_responses(self, row: Conversation) -> SafeString:
+        """Where every row of it is, on whichever path."""
+        address = f"{reverse('admin:chat_response_changelist')}?conversation={row.pk}"
+        count = Response.objects.filter(prompt__conversation=row).count()
+        return format_html('<a class="text-link" href="{}">all {}</a>', address, count)
 
     @admin.display(description="transcript")
-    def transcript(self, row: Conversation) -> SafeString:
-        """The newest path, turn by turn, as plain text."""
-        return render_to_string("chat/transcript.html", {"entries": entries(row.newest_response())})
+    def transcript(self, row: Any) -> SafeString:
+        """One path, turn by turn, as plain text: the newest, or one through a chosen response."""
+        versions = Versions(row)
+        newest = versions.newest()
+        end = versions.end_through(uuid_of(row.request.GET.get("response", ""))) or newest
+        leaf = Response.objects.select_related("prompt").get(pk=end) if end else None
+        context = {"entries": entries(leaf, versions), "elsewhere": end != newest}
+        return render_to_string("chat/transcript.html", context)

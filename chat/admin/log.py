@@ -24,4 +24,13 @@ class ReadOnlyAdmin(ModelAdmin):
     def has_no_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        """The row, and what asked for it: what its page shows depends on who looks."""
+        row: Any = super().get_object(request, object_id, from_field)
+        if row is not None:
+            row.request = request
+        return row
+
     has_add_permission = has_change_permission = has_delete_permission = has_no_permission

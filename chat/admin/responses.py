@@ -16,6 +16,7 @@ from unfold.utils import display_for_label
 
 from chat import responses
 from chat.admin.cells import answer, answer_block, json_block, said, seconds, text_block
+from chat.admin.filters import ConversationFilter
 from chat.admin.log import ReadOnlyAdmin
 from chat.models import Response, shorten
 
@@ -43,7 +44,15 @@ class ResponseAdmin(ReadOnlyAdmin):
         "model",
         "key_name",
     )
-    list_filter = ("status", "surface", "model", "imported", "finish_reason")
+    list_filter = (
+        "status",
+        "surface",
+        "model",
+        "imported",
+        "finish_reason",
+        ConversationFilter,
+    )
+    list_filter_submit = True
     list_select_related = ("prompt", "user", "api_key")
     search_fields = ("text", "prompt__content", "user__username", "id")
     search_help_text = "Words of a prompt or response, a user, an id"
@@ -185,4 +194,5 @@ class ResponseAdmin(ReadOnlyAdmin):
     def conversation_link(self, row: Response) -> SafeString:
         conversation = row.prompt.conversation
         address = reverse("admin:chat_conversation_change", args=[conversation.pk])
-        return format_html('<a class="text-link" href="{}">{}</a>', address, conversation)
+        here = f"{address}?response={row.pk}"
+        return format_html('<a class="text-link" href="{}">{}</a>', here, conversation)

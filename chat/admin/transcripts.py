@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from chat.admin.cells import call_texts
+from chat.admin.versions import Version, Versions
 from chat.history import trail
 from chat.models import Prompt, Response
 from modelhost.types import Role
@@ -15,7 +16,10 @@ from modelhost.types import Role
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One turn. response: its row, for a turn that was generated here."""
+    """One turn. response: its row, for a turn that was generated here.
+
+    versions: of the row and of those in its place, when there is more than one.
+    """
 
     role: str
     text: str
@@ -23,11 +27,21 @@ class Entry:
     at: datetime | None = None
     by_client: bool = False
     response: Response | None = None
+    versions: list[Version] = field(default_factory=list)
+
+    @property
+    def others(self) -> int:
+        """How many other versions there are."""
+        return max(0, len(self.versions) - 1)
 
 
-def entries(leaf: Response | None) -> list[Entry]:
+def entries(leaf: Response | None, versions: Versions) -> list[Entry]:
     """The turns from the conversation's beginning to this response."""
-    return [entry for row in trail(leaf) for entry in _entries_of(row)]
+    result: list[Entry] = []
+    for row in trail(leaf):
+        *before, last = _entries_of(row)
+        result += [*before, replace(last, versions=versions.of(row))]
+    return result
 
 
 def _entries_of(row: Prompt | Response) -> Iterator[Entry]:
