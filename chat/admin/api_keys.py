@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
+from chat.admin.filters import RevokedFilter, UserFilter
 from chat.models import ApiKey
 
 
@@ -17,8 +18,10 @@ class ApiKeyAdmin(ModelAdmin):
     """Keys: made with `manage.py createkey`, revoked here."""
 
     list_display = ("name", "user", "prefix", "created_at", "last_used_at", "revoked_at")
-    list_filter = ("user", "revoked_at")
+    list_filter = (UserFilter, RevokedFilter)
+    list_filter_submit = True
     list_select_related = ("user",)
+    search_help_text = "A key's name or its first letters, a user"
     search_fields = ("name", "prefix", "user__username")
     readonly_fields = ("user", "prefix", "created_at", "last_used_at", "revoked_at")
     fields = ("name", "user", "prefix", "created_at", "last_used_at", "revoked_at")

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from chat.admin.filters import uuid_of
+from chat.admin.filters import DaysFilter, PeriodFilter, UserFilter, uuid_of
 from chat.admin.log import ReadOnlyAdmin
 from chat.admin.transcripts import entries
 from chat.admin.versions import Versions
@@ -22,11 +24,20 @@ class ConversationAdmin(ReadOnlyAdmin):
     """Conversations, each readable as a transcript."""
 
     list_display = ("created_at", "user", "title")
-    list_filter = ("user",)
-    list_select_related = ("user",)
+    list_filter = (PeriodFilter, ("created_at", DaysFilter), UserFilter)
+    sortable_by = ("created_at",)
+    list_with = ("user",)
+    search_help_text = "Words of a title or a prompt, a user, an id"
     search_fields = ("title", "user__username", "prompts__content")
-    date_hierarchy = "created_at"
     fields = ("title", "user", "system", "created_at", "all_responses", "transcript")
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Conversation], search_term: str
+    ) -> tuple[QuerySet[Conversation], bool]:
+        """An id names one conversation; words are looked for."""
+        if (named := uuid_of(search_term)) is not None:
+            return queryset.filter(pk=named), False
+        return super().get_search_results(request, queryset, search_term)
 
     @admin.display(description="responses")
     def all_responses(self, row: Conversation) -> SafeString:
