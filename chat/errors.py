@@ -14,8 +14,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, JsonResponse
-from django.views import defaults
+from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import set_rollback
@@ -247,24 +246,3 @@ def respond(failure: Failure, path: str) -> JsonResponse:
         headers=failure.headers,
         content_type=failure.content_type(path),
     )
-
-
-# Django's own handlers, for what never reaches a view.
-
-
-def bad_request(request: HttpRequest, exception: Exception) -> Any:
-    return respond(Failure(400, Code.INVALID_REQUEST, "The request is malformed."), request.path)
-
-
-def permission_denied(request: HttpRequest, exception: Exception) -> Any:
-    return respond(Failure(403, Code.FORBIDDEN, "This is not allowed."), request.path)
-
-
-def not_found(request: HttpRequest, exception: Exception) -> Any:
-    if request.path.startswith("/admin/"):
-        return defaults.page_not_found(request, exception)
-    return respond(Failure(404, Code.NOT_FOUND, "There is nothing here."), request.path)
-
-
-def server_error(request: HttpRequest) -> Any:
-    return respond(Failure(500, Code.INTERNAL_ERROR, UNFORESEEN), request.path)

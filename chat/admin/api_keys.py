@@ -7,24 +7,23 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 
 from chat.admin.filters import RevokedFilter, UserFilter
+from chat.admin.log import ChatAdmin
 from chat.models import ApiKey
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(ModelAdmin):
+class ApiKeyAdmin(ChatAdmin):
     """Keys: made with `manage.py createkey`, revoked here."""
 
     list_display = ("name", "user", "prefix", "created_at", "last_used_at", "revoked_at")
     list_filter = (UserFilter, RevokedFilter)
-    list_filter_submit = True
-    list_select_related = ("user",)
+    list_with = ("user",)
     search_help_text = "A key's name or its first letters, a user"
     search_fields = ("name", "prefix", "user__username")
-    readonly_fields = ("user", "prefix", "created_at", "last_used_at", "revoked_at")
-    fields = ("name", "user", "prefix", "created_at", "last_used_at", "revoked_at")
+    readonly_fields = ("owner", "prefix", "created_at", "last_used_at", "revoked_at")
+    fields = ("name", "owner", "prefix", "created_at", "last_used_at", "revoked_at")
     actions = ("revoke",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
-from django.urls import reverse
 from django.utils import timezone
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.utils import display_for_label
 
 from chat.admin.cells import answer, answer_block, json_block, said, seconds, text_block
+from chat.admin.log import link_to
 from chat.models import Response, shorten
 
 LABELS = {
@@ -95,8 +96,6 @@ class ResponseColumns:
         return row.pk.hex
 
     @admin.display(description="conversation")
-    def conversation_link(self, row: Response) -> SafeString:
-        conversation = row.prompt.conversation
-        address = reverse("admin:chat_conversation_change", args=[conversation.pk])
-        here = f"{address}?response={row.pk}"
-        return format_html('<a class="text-link" href="{}">{}</a>', here, conversation)
+    def conversation_link(self, row: Any) -> SafeString | str:
+        """To the path that this response is on."""
+        return link_to(row.prompt.conversation, row.request, f"?response={row.pk}")

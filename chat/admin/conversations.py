@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from chat.admin.filters import DaysFilter, PeriodFilter, UserFilter, uuid_of
-from chat.admin.log import ReadOnlyAdmin
+from chat.admin.log import ReadOnlyAdmin, may_view
 from chat.admin.transcripts import entries
 from chat.admin.versions import Versions
 from chat.models import Conversation, Response
@@ -29,7 +29,7 @@ class ConversationAdmin(ReadOnlyAdmin):
     list_with = ("user",)
     search_help_text = "Words of a title or a prompt, a user, an id"
     search_fields = ("title", "user__username", "prompts__content")
-    fields = ("title", "user", "system", "created_at", "all_responses", "transcript")
+    fields = ("title", "owner", "system", "created_at", "all_responses", "transcript")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Conversation], search_term: str
@@ -40,10 +40,12 @@ class ConversationAdmin(ReadOnlyAdmin):
         return super().get_search_results(request, queryset, search_term)
 
     @admin.display(description="responses")
-    def all_responses(self, row: Conversation) -> SafeString:
+    def all_responses(self, row: Any) -> SafeString | str:
         """Where every row of it is, on whichever path."""
-        address = f"{reverse('admin:chat_response_changelist')}?conversation={row.pk}"
         count = Response.objects.filter(prompt__conversation=row).count()
+        if not may_view(Response, row.request):
+            return str(count)
+        address = f"{reverse('admin:chat_response_changelist')}?conversation={row.pk}"
         return format_html('<a class="text-link" href="{}">all {}</a>', address, count)
 
     @admin.display(description="transcript")
@@ -53,5 +55,6 @@ class ConversationAdmin(ReadOnlyAdmin):
         newest = versions.newest()
         end = versions.end_through(uuid_of(row.request.GET.get("response", ""))) or newest
         leaf = Response.objects.select_related("prompt").get(pk=end) if end else None
-        context = {"entries": entries(leaf, versions), "elsewhere": end != newest}
+        context: dict[str, Any] = {"entries": entries(leaf, versions), "elsewhere": end != newest}
+        context["linked"] = may_view(Response, row.request)
         return render_to_string("chat/transcript.html", context)

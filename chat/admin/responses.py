@@ -25,8 +25,8 @@ from chat.admin.filters import (
     UserFilter,
     uuid_of,
 )
-from chat.admin.log import ReadOnlyAdmin
-from chat.models import Response
+from chat.admin.log import ReadOnlyAdmin, may_view
+from chat.models import ApiKey, Response
 
 
 @admin.register(Response)
@@ -86,7 +86,7 @@ class ResponseAdmin(ResponseColumns, ReadOnlyAdmin):
             "Who",
             {
                 "fields": (
-                    ("user", "key_name"),
+                    ("owner", "key_name"),
                     ("surface", "client"),
                     ("message_id", "on_disconnect"),
                 )
@@ -98,7 +98,7 @@ class ResponseAdmin(ResponseColumns, ReadOnlyAdmin):
     def get_list_filter(self, request: HttpRequest) -> Any:
         """Keys are chosen by those who may see them."""
         filters = super().get_list_filter(request)
-        if request.user.has_perm("chat.view_apikey"):
+        if may_view(ApiKey, request):
             return filters
         return [each for each in filters if each != ("api_key", AutocompleteSelectFilter)]
 
