@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.utils.translation import ngettext
 
 from chat.admin.filters import RevokedFilter, UserFilter
 from chat.admin.log import ChatAdmin
@@ -35,8 +36,18 @@ class ApiKeyAdmin(ChatAdmin):
         return False
 
     @admin.action(permissions=["change"], description="Revoke the selected keys")
-    def revoke(self, request: HttpRequest, rows: QuerySet[ApiKey]) -> None:
-        """End their use at once; responses keep pointing at them."""
-        for key in rows:
+    def revoke(self, request: HttpRequest, rows: QuerySet[ApiKey]) -> Any:
+        """End their use at once, once that is confirmed; responses keep pointing at them."""
+        usable = list(rows.filter(revoked_at=None))
+        if not usable:
+            self.message_user(request, "The selected keys are revoked already.", messages.WARNING)
+            return None
+        if "confirmed" not in request.POST:
+            question = "Revoke these keys? Programs that use them are refused from then on."
+            return self.ask(request, "Revoke keys", question, usable)
+        for key in usable:
             key.revoke()
-        self.message_user(request, f"{len(rows)} keys revoked.", messages.SUCCESS)
+            self.log_change(request, key, "Revoked.")
+        revoked = ngettext("%d key revoked.", "%d keys revoked.", len(usable)) % len(usable)
+        self.message_user(request, revoked, messages.SUCCESS)
+        return None

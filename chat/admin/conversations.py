@@ -31,6 +31,17 @@ class ConversationAdmin(ReadOnlyAdmin):
     search_fields = ("title", "user__username", "prompts__content")
     fields = ("title", "owner", "system", "created_at", "all_responses", "transcript")
 
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """Without a history: nobody changes anything here."""
+        context = {**(extra_context or {}), "show_history": False}
+        return super().changeform_view(request, object_id, form_url, context)
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Conversation], search_term: str
     ) -> tuple[QuerySet[Conversation], bool]:

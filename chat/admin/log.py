@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -53,6 +55,18 @@ class ChatAdmin(ModelAdmin):
     def owner(self, row: Any) -> SafeString | str:
         """Whose it is; a link for those who may see users."""
         return link_to(row.user, row.request)
+
+    def ask(self, request: HttpRequest, title: str, question: str, rows: Iterable[Any]) -> Any:
+        """A page that asks before something is done that cannot be undone."""
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": title,
+            "question": question,
+            "rows": rows,
+            "action": request.POST.get("action"),
+        }
+        return render(request, "chat/confirmation.html", context)
 
 
 class ReadOnlyAdmin(ChatAdmin):

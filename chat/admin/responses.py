@@ -6,12 +6,16 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
+from django.shortcuts import redirect
+from django.utils.translation import ngettext
 from unfold.contrib.filters.admin import (
     AutocompleteSelectFilter,
     BooleanRadioFilter,
     ChoicesDropdownFilter,
 )
+from unfold.decorators import action
+from unfold.enums import ActionVariant
 
 from chat import responses
 from chat.admin.columns import ResponseColumns
@@ -63,6 +67,7 @@ class ResponseAdmin(ResponseColumns, ReadOnlyAdmin):
     search_fields = ("text", "prompt__content", "user__username", "api_key__name")
     search_help_text = "Words of a prompt or response, a user, a key, an id"
     actions = ("stop",)
+    actions_detail = ("stop_this",)
     fieldsets = (
         ("Asked", {"fields": ("full_prompt", "role", "conversation_link", "asked_at")}),
         ("Answered", {"fields": ("full_text", "status_label", "finish_reason", "error")}),
@@ -110,7 +115,7 @@ class ResponseAdmin(ResponseColumns, ReadOnlyAdmin):
             return queryset.filter(Q(pk=named) | Q(prompt=named)), False
         return super().get_search_results(request, queryset, search_term)
 
-    def has_stop_permission(self, request: HttpRequest) -> bool:
+    def has_stop_permission(self, request: HttpRequest, object_id: Any = None) -> bool:
         """To look is one right, to end somebody's answer another."""
         return request.user.has_perm("chat.change_response")
 
@@ -119,8 +124,46 @@ class ResponseAdmin(ResponseColumns, ReadOnlyAdmin):
         """End what is being generated; the texts so far stay."""
         # Not the rest of them: "select all" of the log is a million rows, with all their text.
         active: QuerySet[Response] = rows.filter(status__in=Response.ACTIVE)
-        stopped = 0
-        for row in active.prefetch_related(None).only("status"):
-            responses.stop(row)
-            stopped += 1
-        self.message_user(request, f"{stopped} responses stopped.", messages.SUCCESS)
+        stopped = list(active.prefetch_related(None).only("status", "text"))
+        for row in stopped:
+            self._end(request, row)
+        if not stopped:
+            nothing = "None of the selected responses is being generated."
+            self.message_user(request, nothing, messages.WARNING)
+            return
+        count = len(stopped)
+        said = ngettext("%d response stopped.", "%d responses stopped.", count) % count
+        self.message_user(request, said, messages.SUCCESS)
+
+    def get_actions_detail(self, request: HttpRequest, object_id: Any) -> list[Any]:
+        """The button to stop it, while there is something to stop."""
+        named = uuid_of(str(object_id))
+        if named is None or not Response.objects.active().filter(pk=named).exists():
+            return []
+        return super().get_actions_detail(request, object_id)
+
+    @action(
+        permissions=["stop"],
+        description="Stop",
+        url_path="stop",
+        icon="stop_circle",
+        variant=ActionVariant.DANGER,
+    )
+    def stop_this(self, request: HttpRequest, object_id: str) -> Any:
+        """End this one, once that is confirmed."""
+        row: Response | None = self.get_object(request, object_id)
+        if row is None:
+            raise Http404
+        if row.active and "confirmed" not in request.POST:
+            question = "Stop this response? Its text so far stays."
+            return self.ask(request, "Stop a response", question, [row])
+        if row.active:
+            self._end(request, row)
+            self.message_user(request, "1 response stopped.", messages.SUCCESS)
+        else:
+            self.message_user(request, "This response has ended already.", messages.WARNING)
+        return redirect("admin:chat_response_change", row.pk)
+
+    def _end(self, request: HttpRequest, row: Response) -> None:
+        responses.stop(row)
+        self.log_change(request, row, "Stopped.")
