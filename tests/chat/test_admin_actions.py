@@ -188,3 +188,12 @@ def test_to_look_is_not_to_stop(user, django_user_model):
     assert browser.post(f"{page}stop/", {"confirmed": "yes"}).status_code == 403
     row.refresh_from_db()
     assert (row.status, row.stop_requested) == ("streaming", False)
+
+
+def test_a_person_with_conversations_is_deactivated_and_not_deleted(administrator, user):
+    answered(user, "It was said before.")
+    address = f"/admin/auth/user/{user.pk}/delete/"
+
+    assert b"permission to delete" in administrator.get(address).content
+    assert administrator.post(address, {"post": "yes"}).status_code == 403
+    user.refresh_from_db()
