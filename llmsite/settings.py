@@ -74,6 +74,7 @@ LLMSITE_DRAIN_SECONDS = env.seconds("LLMSITE_DRAIN_SECONDS", default=10.0)
 
 INSTALLED_APPS = [
     "daphne",
+    "chat",  # before unfold: one of its templates is replaced
     "unfold",
     "unfold.contrib.filters",
     "django.contrib.admin",
@@ -86,7 +87,6 @@ INSTALLED_APPS = [
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "chat",
 ]
 
 MIDDLEWARE = [
@@ -173,6 +173,7 @@ LANGUAGE_CODE = "en-us"
 TIME_ZONE = env.str("TIME_ZONE", default="UTC")
 USE_I18N = True
 USE_TZ = True
+FORMAT_MODULE_PATH = "llmsite.formats"
 
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # straight from the packages: no collectstatic to forget

@@ -1,4 +1,4 @@
-"""The log, where staff read, and the keys that they revoke."""
+"""The log, where staff read and stop what runs, and the keys that they revoke."""
 
 from chat.admin import api_keys, conversations, responses
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.contrib import admin
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.utils import display_for_label
 
-from chat.admin.cells import answer, answer_block, json_block, said, seconds, text_block
+from chat.admin.cells import NOTHING, answer, answer_block, json_block, said, seconds, text_block
 from chat.admin.log import link_to
 from chat.models import Response, shorten
 
@@ -24,7 +25,7 @@ LABELS = {
 class ResponseColumns:
     """Columns of the list, fields of the page."""
 
-    @admin.display(description="asked", ordering="created_at")
+    @admin.display(description=f"asked ({settings.TIME_ZONE})", ordering="created_at")
     def asked_at(self, row: Response) -> str:
         return f"{timezone.localtime(row.created_at):%Y-%m-%d %H:%M:%S}"
 
@@ -73,7 +74,8 @@ class ResponseColumns:
 
     @admin.display(description="took")
     def duration(self, row: Response) -> str:
-        return seconds(row.created_at, row.finished_at)
+        """Nothing for what was sent by a client: nobody measured it."""
+        return NOTHING if row.imported else seconds(row.created_at, row.finished_at)
 
     @admin.display(description="speed")
     def speed(self, row: Response) -> str:
@@ -90,6 +92,15 @@ class ResponseColumns:
     @admin.display(description="key", ordering="api_key")
     def key_name(self, row: Response) -> str:
         return row.api_key.name if row.api_key else "–"
+
+    @admin.display(description="stop texts")
+    def stop_texts(self, row: Response) -> SafeString | str:
+        return json_block(row.stop)
+
+    @admin.display(description="client")
+    def told(self, row: Response) -> SafeString | str:
+        """What the client told about itself."""
+        return json_block(row.client)
 
     @admin.display(description="message id")
     def message_id(self, row: Response) -> str:

@@ -30,6 +30,7 @@ class ChatAdmin(ModelAdmin):
     list_fullwidth = True
     list_filter_submit = True
     show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each would count the whole log
 
     class Media:
         css = {"all": ("chat/admin.css",)}

@@ -85,14 +85,14 @@ class ResponseAdmin(ResponseColumns, ReadOnlyAdmin):
         ("Tools", {"fields": ("offered_tools", "called_tools")}),
         (
             "Sampling",
-            {"fields": (("temperature", "top_p"), ("top_k", "max_tokens"), ("seed", "stop"))},
+            {"fields": (("temperature", "top_p"), ("top_k", "max_tokens"), ("seed", "stop_texts"))},
         ),
         (
             "Who",
             {
                 "fields": (
                     ("owner", "key_name"),
-                    ("surface", "client"),
+                    ("surface", "told"),
                     ("message_id", "on_disconnect"),
                 )
             },

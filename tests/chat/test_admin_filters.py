@@ -62,6 +62,10 @@ def test_the_log_is_filtered_by_the_key(administrator, user):
     assert choice["id"] == str(kept.pk)
 
 
+def test_who_may_see_keys_chooses_one(administrator, user):
+    assert b"api_key__id__exact" in administrator.get(LIST).content
+
+
 def test_who_may_not_see_keys_is_offered_none(user):
     user.is_staff = True
     user.save()
@@ -69,7 +73,15 @@ def test_who_may_not_see_keys_is_offered_none(user):
     browser = Client()
     browser.force_login(user)
 
-    assert b"By API key" not in browser.get(LIST).content
+    assert b"api_key__id__exact" not in browser.get(LIST).content
+
+
+def test_no_counts_are_offered_that_read_the_whole_log(administrator, user):
+    answered(user, "a")
+    page = administrator.get(f"{LIST}?_facets=True&status__exact=done")
+
+    assert b"Show counts" not in page.content
+    assert not page.context["cl"].add_facets
 
 
 @pytest.mark.parametrize(("period", "seen"), [("today", 1), ("7", 2), ("30", 3), ("", 4), ("x", 4)])
