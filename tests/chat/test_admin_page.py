@@ -88,6 +88,13 @@ def test_a_word_without_end_leaves_every_column_in_sight(signed_in, log):
     expect(signed_in.locator(ROWS).first).to_contain_text("yyy")
     right = signed_in.locator("#result_list").evaluate("it => it.getBoundingClientRect().right")
     assert right <= 1280
+    signed_in.set_viewport_size({"width": 390, "height": 800})
+    label = "it => getComputedStyle(it, '::before').width"
+    widths = {
+        float(signed_in.locator(f"{ROWS} .field-{name}").first.evaluate(label)[:-2])
+        for name in ("prompt_text", "response_text")
+    }
+    assert min(widths) > 40, "a word is not broken into letters"
 
 
 def test_a_version_leads_to_its_path(signed_in, log, api, serve):
