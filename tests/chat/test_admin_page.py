@@ -95,6 +95,10 @@ def test_a_word_without_end_leaves_every_column_in_sight(signed_in, log):
         for name in ("prompt_text", "response_text")
     }
     assert min(widths) > 40, "a word is not broken into letters"
+    inner, outer = signed_in.locator("#result_list").evaluate(
+        "it => [it.scrollWidth, it.clientWidth]"
+    )
+    assert inner <= outer, "nothing is cut off at the right"
 
 
 def test_a_version_leads_to_its_path(signed_in, log, api, serve):
