@@ -40,6 +40,11 @@ class Load:
     def __sub__(self, other: Load) -> Load:
         return Load(self.requests - other.requests, self.tokens - other.tokens)
 
+    def __str__(self) -> str:
+        requests = "request" if self.requests == 1 else "requests"
+        tokens = "token" if self.tokens == 1 else "tokens"
+        return f"{self.requests} {requests} with {self.tokens} prompt {tokens}"
+
     def exceeds(self, limit: Load) -> bool:
         """A single request always fits: its prompt was compared with the context."""
         return self.requests > limit.requests or (self.tokens > limit.tokens and self.requests > 1)
@@ -161,15 +166,13 @@ class Admission:
         together = self._all.load + load
         if together.exceeds(everybody):
             raise Overloaded(
-                f"The server takes {everybody.requests} requests with {everybody.tokens} prompt "
-                "tokens at once, and that many are running or waiting.",
+                f"The server takes {everybody} at once, and that many are running or waiting.",
                 self._all.wait(together - everybody, now),
             )
         own = self._of.get(caller) or Meter(now)
         if (own.load + load).exceeds(one):
             raise Overloaded(
-                f"One caller may have {one.requests} requests with {one.tokens} prompt tokens "
-                "running or waiting at once.",
+                f"One caller may have {one} running or waiting at once.",
                 own.wait(own.load + load - one, now),
             )
 

@@ -13,10 +13,9 @@ from http import HTTPStatus
 from typing import Any
 from uuid import UUID
 
-from django.core.exceptions import DisallowedHost, PermissionDenied
+from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
-from django.http import Http404, HttpRequest, JsonResponse
-from django.views import defaults
+from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import set_rollback
@@ -275,28 +274,3 @@ def respond(failure: Failure, path: str) -> JsonResponse:
         headers=failure.headers,
         content_type=failure.content_type(path),
     )
-
-
-# Django's own handlers, for what never reaches a view.
-
-
-def bad_request(request: HttpRequest, exception: Exception) -> Any:
-    failure = Failure(400, Code.INVALID_REQUEST, "The request is malformed.")
-    if isinstance(exception, DisallowedHost):
-        sentence = "The server does not go by this name; ALLOWED_HOSTS has those that it goes by."
-        failure = Failure(400, Code.INVALID_REQUEST, sentence, {"Host": [sentence]})
-    return respond(failure, request.path)
-
-
-def permission_denied(request: HttpRequest, exception: Exception) -> Any:
-    return respond(Failure(403, Code.FORBIDDEN, "This is not allowed."), request.path)
-
-
-def not_found(request: HttpRequest, exception: Exception) -> Any:
-    if request.path.startswith("/admin/"):
-        return defaults.page_not_found(request, exception)
-    return respond(Failure(404, Code.NOT_FOUND, "There is nothing here."), request.path)
-
-
-def server_error(request: HttpRequest) -> Any:
-    return respond(Failure(500, Code.INTERNAL_ERROR, UNFORESEEN), request.path)

@@ -70,7 +70,9 @@ LLMSITE_DRAIN_SECONDS = env.seconds("LLMSITE_DRAIN_SECONDS", default=10.0)
 
 INSTALLED_APPS = [
     "daphne",
+    "chat",  # before unfold: one of its templates is replaced
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -82,7 +84,6 @@ INSTALLED_APPS = [
     "django_filters",
     "drf_spectacular",
     "drf_spectacular_sidecar",
-    "chat",
 ]
 
 MIDDLEWARE = [
@@ -188,6 +189,7 @@ if TIME_ZONE not in available_timezones():
     raise ImproperlyConfigured(f"TIME_ZONE is {TIME_ZONE!r}; a name as Europe/Berlin is needed.")
 USE_I18N = True
 USE_TZ = True
+FORMAT_MODULE_PATH = "llmsite.formats"
 
 STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True  # straight from the packages: no collectstatic to forget

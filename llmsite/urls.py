@@ -35,7 +35,7 @@ urlpatterns = [
     path("", include("chat.urls")),
 ]
 
-handler400 = "chat.errors.bad_request"
-handler403 = "chat.errors.permission_denied"
-handler404 = "chat.errors.not_found"
-handler500 = "chat.errors.server_error"
+handler400 = "chat.handlers.bad_request"
+handler403 = "chat.handlers.permission_denied"
+handler404 = "chat.handlers.not_found"
+handler500 = "chat.handlers.server_error"

@@ -53,7 +53,10 @@ class Conversation(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
-        indexes = [models.Index(fields=["user", "-created_at"])]
+        indexes = [
+            models.Index(fields=["user", "-created_at"]),
+            models.Index(fields=["-created_at"]),
+        ]
 
     def __str__(self) -> str:
         return self.title or f"Conversation of {self.created_at:%Y-%m-%d %H:%M}"
@@ -234,6 +237,7 @@ class Response(models.Model):
         indexes = [
             models.Index(fields=["user", "-created_at"]),
             models.Index(fields=["-created_at"]),
+            models.Index(fields=["api_key", "-created_at"]),
             models.Index(fields=["user", "fingerprint"]),
             models.Index(fields=["user", "request_digest", "-created_at"]),
             # What is active has a worker and a lease, nothing else has; both are looked for several

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
@@ -15,18 +16,48 @@ from tests.web import eventually
 LIST = "/admin/chat/response/"
 
 
+def revoke(*keys: ApiKey, **more: str) -> dict[str, object]:
+    """The form that revokes these keys."""
+    return {"action": "revoke", "_selected_action": [str(key.pk) for key in keys], **more}
+
+
+def notes(row: object) -> list[tuple[str, str]]:
+    """What was done to a row in the admin, and by whom."""
+    entries = LogEntry.objects.filter(object_id=str(row.pk)).order_by("pk")
+    return [(entry.user.username, entry.get_change_message()) for entry in entries]
+
+
 def test_keys_are_revoked_together_and_never_deleted(administrator, user):
     kept, taken = ApiKey.issue(user=user, name="kept")[0], ApiKey.issue(user=user, name="taken")[0]
-    action = {"action": "revoke", "_selected_action": [str(taken.pk)]}
-    answer = administrator.post("/admin/chat/apikey/", action, follow=True)
+    answer = administrator.post("/admin/chat/apikey/", revoke(taken, confirmed="yes"), follow=True)
 
-    assert b"1 keys revoked." in answer.content
+    assert b"1 key revoked." in answer.content
     kept.refresh_from_db()
     taken.refresh_from_db()
     assert kept.revoked_at is None
     assert taken.revoked_at is not None
     assert administrator.get(f"/admin/chat/apikey/{taken.pk}/delete/").status_code == 403
     assert administrator.get("/admin/chat/apikey/add/").status_code == 403
+
+
+def test_revoking_is_asked_about_first(administrator, user):
+    key, _ = ApiKey.issue(user=user, name="the laptop")
+    page = administrator.post("/admin/chat/apikey/", revoke(key))
+
+    assert b"Revoke these keys?" in page.content
+    assert b"the laptop" in page.content
+    key.refresh_from_db()
+    assert (key.revoked_at, notes(key)) == (None, [])
+
+
+def test_who_revoked_a_key_is_noted_once(administrator, user):
+    key, _ = ApiKey.issue(user=user)
+    administrator.post("/admin/chat/apikey/", revoke(key, confirmed="yes"))
+    again = administrator.post("/admin/chat/apikey/", revoke(key, confirmed="yes"), follow=True)
+
+    assert b"revoked already" in again.content
+    assert notes(key) == [("root", "Revoked.")]
+    assert b"Revoked." in administrator.get(f"/admin/chat/apikey/{key.pk}/history/").content
 
 
 def test_who_may_only_look_revokes_nothing(user):
@@ -36,10 +67,8 @@ def test_who_may_only_look_revokes_nothing(user):
     user.user_permissions.add(Permission.objects.get(codename="view_apikey"))
     browser = Client()
     browser.force_login(user)
-    action = {"action": "revoke", "_selected_action": [str(key.pk)]}
-
     assert browser.get("/admin/chat/apikey/").status_code == 200
-    browser.post("/admin/chat/apikey/", action)
+    browser.post("/admin/chat/apikey/", revoke(key, confirmed="yes"))
 
     key.refresh_from_db()
     assert key.revoked_at is None
@@ -83,8 +112,67 @@ def test_a_stop_of_the_whole_log_reads_only_what_is_under_way(administrator, use
 
     read = [query["sql"] for query in queries if query["sql"].startswith("SELECT")]
     of_texts = [sql for sql in read if '"chat_response"."text"' in sql]
-    assert len(of_texts) == 1, "the row that is stopped, to name its history"
+    assert len(of_texts) == 2, "the row that is stopped, to note it and to name its history"
+    assert all("WHERE" in sql for sql in of_texts)
     assert Response.objects.filter(status="stopped").count() == 1
+
+
+def test_who_stopped_a_response_is_noted(administrator, user):
+    left, done = left_behind(user, "Hel"), answered(user, "It was said before.")
+    action = {"action": "stop", "_selected_action": [str(left.pk), str(done.pk)]}
+    answer = administrator.post(LIST, action, follow=True)
+
+    assert b"1 response stopped." in answer.content
+    assert notes(left) == [("root", "Stopped.")]
+    assert notes(done) == []
+
+
+def test_to_stop_nothing_is_no_success(administrator, user):
+    done = answered(user, "It was said before.")
+    action = {"action": "stop", "_selected_action": [str(done.pk)]}
+    [message] = administrator.post(LIST, action, follow=True).context["messages"]
+
+    assert message.level_tag == "warning"
+    assert "None of the selected responses" in message.message
+
+
+def test_a_running_responses_page_has_a_button_to_stop_it(administrator, user):
+    row = left_behind(user, "Hel")
+    page = f"{LIST}{row.pk}/"
+    assert f"{page}stop/" in administrator.get(f"{page}change/").content.decode()
+
+    assert b"Stop this response?" in administrator.get(f"{page}stop/").content
+    row.refresh_from_db()
+    assert row.status == "streaming", "to look at the question stops nothing"
+    administrator.post(f"{page}stop/", {"confirmed": "yes"})
+
+    row.refresh_from_db()
+    assert row.status == "stopped"
+    assert notes(row) == [("root", "Stopped.")]
+    assert f"{page}stop/" not in administrator.get(f"{page}change/").content.decode()
+
+
+def test_what_has_ended_in_between_is_not_stopped(administrator, user):
+    done = answered(user, "It was said before.")
+    answer = administrator.post(f"{LIST}{done.pk}/stop/", {"confirmed": "yes"}, follow=True)
+
+    assert b"has ended already" in answer.content
+    assert notes(done) == []
+    assert administrator.get(f"{LIST}nonsense/stop/").status_code == 404
+
+
+def test_only_what_can_have_a_history_offers_one(administrator, user):
+    row = answered(user, "a", api_key=ApiKey.issue(user=user)[0])
+    offered = {
+        name: b"/history/" in administrator.get(f"/admin/chat/{name}/{pk}/change/").content
+        for name, pk in (
+            ("response", row.pk),
+            ("conversation", row.prompt.conversation_id),
+            ("apikey", row.api_key_id),
+        )
+    }
+
+    assert offered == {"response": True, "conversation": False, "apikey": True}
 
 
 def test_to_look_is_not_to_stop(user, django_user_model):
@@ -94,6 +182,18 @@ def test_to_look_is_not_to_stop(user, django_user_model):
     browser = Client()
     browser.force_login(reviewer)
     stop_all(browser)
+    page = f"{LIST}{row.pk}/"
 
+    assert f"{page}stop/" not in browser.get(f"{page}change/").content.decode()
+    assert browser.post(f"{page}stop/", {"confirmed": "yes"}).status_code == 403
     row.refresh_from_db()
     assert (row.status, row.stop_requested) == ("streaming", False)
+
+
+def test_a_person_with_conversations_is_deactivated_and_not_deleted(administrator, user):
+    answered(user, "It was said before.")
+    address = f"/admin/auth/user/{user.pk}/delete/"
+
+    assert b"permission to delete" in administrator.get(address).content
+    assert administrator.post(address, {"post": "yes"}).status_code == 403
+    user.refresh_from_db()

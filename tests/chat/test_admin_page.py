@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from chat.models import Response
+from chat.models import Prompt, Response
 from tests.fakes import ScriptedEngine
 
 pytest_plugins = ["tests.browser"]
@@ -78,3 +78,50 @@ def test_the_other_lists_open(signed_in, log):
     for name in ("conversation", "apikey"):
         signed_in.goto(f"/admin/chat/{name}/")
         expect(signed_in.locator(ROWS).first).to_be_visible()
+
+
+def test_a_word_without_end_leaves_every_column_in_sight(signed_in, log):
+    Response.objects.update(text="x" * 400)
+    Prompt.objects.update(content="y" * 400)
+    signed_in.goto(LOG)
+
+    expect(signed_in.locator(ROWS).first).to_contain_text("yyy")
+    right = signed_in.locator("#result_list").evaluate("it => it.getBoundingClientRect().right")
+    assert right <= 1280
+    signed_in.set_viewport_size({"width": 390, "height": 800})
+    label = "it => getComputedStyle(it, '::before').width"
+    widths = {
+        float(signed_in.locator(f"{ROWS} .field-{name}").first.evaluate(label)[:-2])
+        for name in ("prompt_text", "response_text")
+    }
+    assert min(widths) > 40, "a word is not broken into letters"
+    inner, outer = signed_in.locator("#result_list").evaluate(
+        "it => [it.scrollWidth, it.clientWidth]"
+    )
+    assert inner <= outer, "nothing is cut off at the right"
+
+
+def test_a_version_leads_to_its_path(signed_in, log, api, serve):
+    prompt = Response.objects.get(pk=log["message_id"]).prompt_id
+    serve(ScriptedEngine("Paris, again."))
+    api.post(f"/api/prompts/{prompt}/responses/", json={})
+    signed_in.goto(f"/admin/chat/conversation/{log['conversation']}/change/")
+
+    versions = signed_in.locator(".chat-versions")
+    expect(versions).to_contain_text("1 other version")
+    versions.get_by_role("link").click()
+    expect(signed_in.get_by_text("On the Seine.")).to_be_visible()
+    signed_in.get_by_role("link", name="The newest path").click()
+    expect(signed_in.get_by_text("Paris, again.")).to_be_visible()
+
+
+def test_a_key_is_chosen_as_one_types(signed_in, log):
+    signed_in.goto(LOG)
+    signed_in.locator("#changelist a", has_text="Filters").first.click()
+    signed_in.locator("[name=api_key__id__exact] + .select2").click()
+    signed_in.locator(".select2-search__field").fill("default")
+    signed_in.locator(".select2-results__option", has_text="default").click()
+    signed_in.get_by_role("button", name="Apply Filters").click()
+
+    expect(signed_in.locator(ROWS)).to_have_count(3)
+    assert "api_key__id__exact=" in signed_in.url

@@ -304,3 +304,14 @@ def test_what_left_long_ago_takes_no_memory(places, clock):
     always_busy()
 
     assert max(sizes) < 1.1 * sizes[0]
+
+
+@pytest.mark.parametrize(
+    ("load", "said"),
+    [
+        (Load(1, 1), "1 request with 1 prompt token"),
+        (Load(2, 500), "2 requests with 500 prompt tokens"),
+    ],
+)
+def test_a_load_is_said_in_words(load, said):
+    assert str(load) == said

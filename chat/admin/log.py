@@ -1,0 +1,95 @@
+"""What the lists have in common. The log's rows are read-only: the record is what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+
+from chat.admin.pagination import BoundedPaginator
+
+
+class ChatAdmin(ModelAdmin):
+    """A model whose page shows what the one who looks may see.
+
+    list_with: the related rows that a list shows. list_without: columns that it does not.
+    """
+
+    list_with: tuple[str, ...] = ()
+    list_without: tuple[str, ...] = ()
+    list_select_related = ()
+    list_per_page = 50
+    list_fullwidth = True
+    list_filter_submit = True
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER  # each would count the whole log
+
+    class Media:
+        css = {"all": ("chat/admin.css",)}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """A list asks for related rows by themselves: joined, a planner may begin with them."""
+        rows = super().get_queryset(request)
+        match = request.resolver_match
+        if match is None or match.kwargs:
+            return rows
+        return rows.prefetch_related(*self.list_with).defer(*self.list_without)
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        """The row, and what asked for it: what its page shows depends on who looks."""
+        row: Any = super().get_object(request, object_id, from_field)
+        if row is not None:
+            row.request = request
+        return row
+
+    @admin.display(description="user")
+    def owner(self, row: Any) -> SafeString | str:
+        """Whose it is; a link for those who may see users."""
+        return link_to(row.user, row.request)
+
+    def ask(self, request: HttpRequest, title: str, question: str, rows: Iterable[Any]) -> Any:
+        """A page that asks before something is done that cannot be undone."""
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": title,
+            "question": question,
+            "rows": rows,
+            "action": request.POST.get("action"),
+        }
+        return render(request, "chat/confirmation.html", context)
+
+
+class ReadOnlyAdmin(ChatAdmin):
+    """Look, search, filter; nothing is added, changed or deleted here."""
+
+    paginator = BoundedPaginator
+
+    def has_no_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    has_add_permission = has_change_permission = has_delete_permission = has_no_permission
+
+
+def link_to(row: Any, request: HttpRequest, query: str = "") -> SafeString | str:
+    """A row's name, with a link to its page for those who may see that."""
+    if not may_view(row._meta.model, request):
+        return str(row)
+    address = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+    return format_html('<a class="text-link" href="{}{}">{}</a>', address, query, row)
+
+
+def may_view(model: Any, request: HttpRequest) -> bool:
+    """Whether the admin shows this model to whoever asks."""
+    known = admin.site.is_registered(model)
+    return known and admin.site.get_model_admin(model).has_view_permission(request)

@@ -1,0 +1,50 @@
+"""Django's own handlers, for what never reaches a view: pages in the admin, JSON elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest
+from django.shortcuts import render
+from django.views import defaults
+
+from chat.errors import UNFORESEEN, Code, Failure, respond
+
+ADMIN = "/admin/"
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> Any:
+    failure = Failure(400, Code.INVALID_REQUEST, "The request is malformed.")
+    if isinstance(exception, DisallowedHost):
+        sentence = "The server does not go by this name; ALLOWED_HOSTS has those that it goes by."
+        failure = Failure(400, Code.INVALID_REQUEST, sentence, {"Host": [sentence]})
+    if request.path.startswith(ADMIN) and not isinstance(exception, DisallowedHost):
+        return _page(request, 400, "Malformed", "This address has a value that cannot be read.")
+    return respond(failure, request.path)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> Any:
+    if request.path.startswith(ADMIN):
+        return _page(request, 403, "Not allowed", "Your account has no right to do this.")
+    return respond(Failure(403, Code.FORBIDDEN, "This is not allowed."), request.path)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> Any:
+    if request.path.startswith(ADMIN):
+        return _page(request, 404, "Not found", "There is nothing at this address.")
+    return respond(Failure(404, Code.NOT_FOUND, "There is nothing here."), request.path)
+
+
+def server_error(request: HttpRequest) -> Any:
+    if request.path.startswith(ADMIN):
+        return defaults.server_error(request)
+    return respond(Failure(500, Code.INTERNAL_ERROR, UNFORESEEN), request.path)
+
+
+def _page(request: HttpRequest, status: int, title: str, sentence: str) -> Any:
+    """A page of the admin, with its navigation for those who may see that."""
+    frame = admin.site.each_context(request) if admin.site.has_permission(request) else {}
+    context = {**frame, "title": title, "sentence": sentence}
+    return render(request, "chat/refusal.html", context, status=status)
