@@ -14,10 +14,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
+from chat.admin.lookups import FilterLookups
 from chat.admin.pagination import BoundedPaginator
 
 
-class ChatAdmin(ModelAdmin):
+class ChatAdmin(FilterLookups, ModelAdmin):
     """A model whose page shows what the one who looks may see.
 
     list_with: the related rows that a list shows. list_without: columns that it does not.

@@ -1,0 +1,37 @@
+"""What an address of the admin may ask the database for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+COMPARISONS = ("exact", "in", "isnull", "gte", "gt", "lte", "lt")
+MOST_WORDS = 20  # of a search; each is a condition, and thousands are more than a query may have
+
+
+class FilterLookups:
+    """Only what the list's filters ask for.
+
+    Django lets any lookup on a field of the model pass. `__regex` is Python's on SQLite, run inside
+    the query: a pattern that backtracks holds the whole process, and no signal ends it.
+    """
+
+    list_filter: Any
+
+    def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
+        """A filter's own parameter, a field's value, or a comparison of a field that is filtered."""
+        allowed: bool = super().lookup_allowed(lookup, value, request)  # type: ignore[misc]
+        path, compared, last = lookup.rpartition("__")
+        if not compared:
+            return allowed
+        filtered = [each[0] if isinstance(each, tuple) else each for each in self.list_filter]
+        return allowed and last in COMPARISONS and path.removesuffix("__id") in filtered
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """For the first words."""
+        some = " ".join(search_term.split()[:MOST_WORDS])
+        return super().get_search_results(request, queryset, some)  # type: ignore[misc]

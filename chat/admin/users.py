@@ -1,0 +1,28 @@
+"""Users and groups as Django has them, in the looks and with the limits of the other pages."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.contrib.auth import admin as plain
+from django.contrib.auth.models import Group, User
+from unfold.admin import ModelAdmin
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from chat.admin.lookups import FilterLookups
+
+admin.site.unregister(User)
+admin.site.unregister(Group)
+
+
+@admin.register(User)
+class UserAdmin(FilterLookups, plain.UserAdmin, ModelAdmin):
+    """Who may log in, and who may see what."""
+
+    form = UserChangeForm
+    add_form = UserCreationForm
+    change_password_form = AdminPasswordChangeForm
+
+
+@admin.register(Group)
+class GroupAdmin(FilterLookups, plain.GroupAdmin, ModelAdmin):
+    """Rights that several people share."""

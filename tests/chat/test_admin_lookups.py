@@ -1,0 +1,70 @@
+"""What an address of the admin may ask for: a link that staff click is no query of anybody's."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chat.rows import answered
+
+# In Python's `re`, which SQLite is given, this takes longer than anybody waits.
+BACKTRACKING = "[^~]*[^~]*[^~]*~"
+
+
+@pytest.mark.parametrize("lookup", ["regex", "iregex", "contains", "startswith", "iexact"])
+@pytest.mark.parametrize(
+    ("page", "field"),
+    [
+        ("chat/response", "text"),
+        ("chat/response", "prompt__content"),
+        ("chat/conversation", "system"),
+        ("chat/apikey", "name"),
+        ("auth/user", "username"),
+        ("auth/user", "password"),
+        ("auth/group", "name"),
+    ],
+)
+def test_a_list_takes_no_lookup_that_its_filters_do_not_have(
+    administrator, user, page, field, lookup
+):
+    answered(user, "a" * 5000)
+    answer = administrator.get(f"/admin/{page}/", {f"{field}__{lookup}": BACKTRACKING})
+
+    assert answer.status_code == 400
+    assert answer["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "created_at__year=99999999999999999999",
+        "stop__contains=x",
+        "created_at__gte__regex=x",
+        "api_key__digest__gt=0",
+        "user__password__gt=p",
+    ],
+)
+def test_nor_one_that_would_break_or_tell_secrets(administrator, user, query):
+    answered(user, "Hi")
+
+    assert administrator.get(f"/admin/chat/response/?{query}").status_code == 400
+
+
+@pytest.mark.parametrize(
+    "query", ["status__exact=done", "imported__exact=0", "period=today", "finish_reason=stop"]
+)
+def test_what_the_filters_ask_for_is_taken(administrator, user, query):
+    answered(user, "Hi")
+
+    assert administrator.get(f"/admin/chat/response/?{query}").status_code == 200
+
+
+def test_users_are_filtered_as_ever(administrator):
+    for query in ("is_staff__exact=1", "groups__id__exact=1", "q=root"):
+        assert administrator.get(f"/admin/auth/user/?{query}").status_code == 200
+
+
+@pytest.mark.parametrize("page", ["chat/response", "chat/conversation", "chat/apikey", "auth/user"])
+def test_a_search_for_thousands_of_words_is_one_for_the_first(administrator, user, page):
+    answered(user, "word")
+
+    assert administrator.get(f"/admin/{page}/", {"q": "word " * 3000}).status_code == 200
