@@ -16,13 +16,13 @@ ADMIN = "/admin/"
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> Any:
-    failure = Failure(400, Code.INVALID_REQUEST, "The request is malformed.")
     if isinstance(exception, DisallowedHost):
         sentence = "The server does not go by this name; ALLOWED_HOSTS has those that it goes by."
-        failure = Failure(400, Code.INVALID_REQUEST, sentence, {"Host": [sentence]})
-    if request.path.startswith(ADMIN) and not isinstance(exception, DisallowedHost):
+        fields = {"Host": [sentence]}
+        return respond(Failure(400, Code.INVALID_REQUEST, sentence, fields), request.path)
+    if request.path.startswith(ADMIN):
         return _page(request, 400, "Malformed", "This address has a value that cannot be read.")
-    return respond(failure, request.path)
+    return respond(Failure(400, Code.INVALID_REQUEST, "The request is malformed."), request.path)
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> Any:

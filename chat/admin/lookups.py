@@ -21,7 +21,7 @@ class FilterLookups:
     list_filter: Any
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """A filter's own parameter, a field's value, or a comparison of a field that is filtered."""
+        """A filter's own parameter, a field's value, a comparison of a field that is filtered."""
         allowed: bool = super().lookup_allowed(lookup, value, request)  # type: ignore[misc]
         path, compared, last = lookup.rpartition("__")
         if not compared:

@@ -1,4 +1,4 @@
-"""What an address of the admin may ask for: a link that staff click is no query of anybody's."""
+"""What an address of the admin may ask for; staff can be made to click a link."""
 
 from __future__ import annotations
 
