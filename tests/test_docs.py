@@ -10,6 +10,7 @@ from django.urls import URLPattern, get_resolver
 
 from chat.errors import Code
 from chat.models import Response
+from tests import modules
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = {file.name: file.read_text() for file in (ROOT / "docs").glob("*.md")}
@@ -66,3 +67,16 @@ def test_links_of_the_readme_lead_somewhere():
 
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_every_module_is_described_as_it_describes_itself():
+    assert modules.FILE.read_text() == modules.page(), "python -m tests.modules writes it"
+
+
+def test_the_architecture_names_what_is_there():
+    named = set(
+        re.findall(r"`((?:chat|llmsite|modelhost)/[\w/]+(?:\.\w+|/))`", DOCS["architecture.md"])
+    )
+
+    assert len(named) > 30
+    assert [path for path in named if not (ROOT / path).exists()] == []

@@ -1,0 +1,40 @@
+"""docs/modules.md: every module with the first line of its docstring. `python -m tests.modules`."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FILE = ROOT / "docs" / "modules.md"
+PACKAGES = ("llmsite", "chat", "modelhost", "bench")
+HEAD = """# Every module, in one line each
+
+From their docstrings, by `python -m tests.modules`. How they work together:
+[architecture.md](architecture.md).
+"""
+
+
+def page() -> str:
+    """What the file has to say."""
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    files.sort(key=lambda file: (file.parent, file.name))
+    parts = [HEAD]
+    for folder, inside in groupby(files, key=lambda file: file.parent):
+        if lines := list(_described(inside)):
+            head = [f"## {folder.relative_to(ROOT)}/", "", "| | |", "|---|---|"]
+            parts.append("\n".join([*head, *lines, ""]))
+    return "\n".join(parts)
+
+
+def _described(files: Iterator[Path]) -> Iterator[str]:
+    for file in files:
+        said = ast.get_docstring(ast.parse(file.read_text()))
+        if said and "migrations" not in file.parts and file.name != "__init__.py":
+            yield f"| `{file.name}` | {said.splitlines()[0]} |"
+
+
+if __name__ == "__main__":
+    FILE.write_text(page())
