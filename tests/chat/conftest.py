@@ -1,13 +1,15 @@
-"""What the tests of the WebSocket share: open sockets, and an answer that waits for its gate."""
+"""What several tests share: sockets, an answer that waits for its gate, places under a clock."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
-from tests.fakes import ScriptedEngine, Turnstile
+from chat.admission import Admission
+from tests.fakes import Clock, ScriptedEngine, Turnstile
 from tests.sockets import Socket, socket_to
 
 
@@ -34,3 +36,18 @@ def turnstile(serve) -> Turnstile:
     turnstile = Turnstile()
     serve(ScriptedEngine("Hello", ", ", "world", gate=turnstile))
     return turnstile
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def places(clock: Clock, settings: Any) -> Admission:
+    """Four requests with 100 tokens for all, three with 60 for one."""
+    settings.LLMSITE_MAX_REQUESTS = 4
+    settings.LLMSITE_MAX_QUEUED_TOKENS = 100
+    settings.LLMSITE_MAX_REQUESTS_PER_CALLER = 3
+    settings.LLMSITE_MAX_TOKENS_PER_CALLER = 60
+    return Admission(clock)
