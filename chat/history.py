@@ -101,6 +101,11 @@ def steps(place: Place, prompt: Turn) -> list[Step]:
     return [*result, *(Step(turn, place.prompt_id.hex) for turn in [*place.earlier, prompt])]
 
 
+def before(steps: Sequence[Step]) -> list[Turn]:
+    """The turns before the last one, without the persona."""
+    return [step.turn for step in steps[:-1] if step.turn.role != Role.SYSTEM]
+
+
 def place_after(conversation: Conversation) -> Place:
     """Behind the newest answer of a conversation."""
     return place_behind(conversation.latest_readable_response(), conversation)

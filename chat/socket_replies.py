@@ -12,7 +12,7 @@ from typing import Any
 
 from django.shortcuts import get_object_or_404
 
-from chat import responses
+from chat import acceptance, responses
 from chat.callers import Caller
 from chat.connections import Connection
 from chat.errors import UNFORESEEN, Code, Failure, failure_of
@@ -97,7 +97,7 @@ def ask(message: dict[str, Any], body: Any, caller: Caller, connection: Connecti
         sampling=body.sampling_options(),
         on_disconnect=data["on_disconnect"],
     )
-    accepted = responses.ask(question, attempt)
+    accepted = acceptance.accept(question, attempt)
     responses.wait_for(accepted.live, connection)
     told = accepted_message(message, accepted.live, accepted.prompt.conversation_id)
     return Reply(told, accepted.live, omitted=accepted.omitted)

@@ -11,7 +11,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 
-from chat import events, responses
+from chat import acceptance, events, responses
 from chat.admission import caller_of
 from chat.callers import as_get_request, authenticate
 from chat.connections import connection_of
@@ -31,7 +31,7 @@ Stream = StreamingHttpResponse | HttpResponse
 def ask(request: Request, question: Question) -> Accepted:
     """Accept a question in the name of the caller, who from now on waits for its response."""
     take_place(request)
-    accepted = responses.ask(question, attempt(request))
+    accepted = acceptance.accept(question, attempt(request))
     responses.wait_for(accepted.live, connection_of(request))
     return accepted
 

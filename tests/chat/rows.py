@@ -7,7 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
-from chat import responses
+from chat import acceptance
 from chat.exchanges import root_fingerprint
 from chat.idempotency import Attempt
 from chat.models import Conversation, Prompt, Response
@@ -21,7 +21,7 @@ ELSEWHERE = "another-host:1"  # the name of a process that is not this one
 
 def ask(user: Any, text: str = "Hi", **options: Any) -> Accepted:
     """A prompt under way."""
-    return responses.ask(Question(content=text, surface="test", **options), Attempt(user))
+    return acceptance.accept(Question(content=text, surface="test", **options), Attempt(user))
 
 
 def row_of(accepted: Accepted) -> Response:

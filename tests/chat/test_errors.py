@@ -7,7 +7,7 @@ from django.db import OperationalError, connection
 from django.test import Client
 from rest_framework.exceptions import Throttled, ValidationError
 
-from chat import responses
+from chat import acceptance
 from chat.completion_requests import CompletionSerializer
 from chat.errors import Code, Failure, failure_of
 from chat.models import Conversation, Prompt
@@ -125,7 +125,7 @@ def failing(spec, progress):
 
 def test_a_model_that_could_not_be_loaded_is_503_and_says_why(api, user, monkeypatch):
     broken = Host(failing)
-    for module in ("chat.responses", "chat.views.completions", "chat.health"):
+    for module in ("chat.acceptance", "chat.views.completions", "chat.health"):
         monkeypatch.setattr(f"{module}.host", broken)
     broken.start(ModelSpec())
     with pytest.raises(modelhost.LoadFailed):
@@ -220,7 +220,7 @@ def test_a_database_that_does_not_answer_is_503_and_no_mistake_of_the_caller(
     def refuse(*args, **options):
         raise OperationalError("too many clients already")
 
-    monkeypatch.setattr(responses, "_store", refuse)
+    monkeypatch.setattr(acceptance, "_store", refuse)
     body = {"prompt": "a"} if path.startswith("/chat") else {"messages": USER}
     answer = api.post(path, json=body)
 

@@ -22,12 +22,12 @@ def owner_filter() -> None:
 
 def one_transaction() -> None:
     """A prompt and its response are stored one after the other."""
-    from chat import responses
+    from chat import acceptance
 
     class Loose:
         atomic = staticmethod(lambda **_: nullcontext())
 
-    responses.transaction = Loose  # type: ignore[assignment]
+    acceptance.transaction = Loose  # type: ignore[assignment]
 
 
 def lease() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 
-from chat import responses
+from chat import acceptance
 from chat.idempotency import Attempt
 from chat.live import LiveResponse
 from chat.model_spec import spec
@@ -55,7 +55,7 @@ class Command(BaseCommand):
         host.start(spec(), terminal=sys.stderr.isatty())
         try:
             host.wait()
-            accepted = responses.ask(question, Attempt(user))
+            accepted = acceptance.accept(question, Attempt(user))
             asyncio.run(self._print(accepted.live))
         except ModelHostError as error:
             raise CommandError(str(error)) from error

@@ -1,0 +1,205 @@
+"""The one use case: a question becomes a response that is under way.
+
+accept → one durable transaction with prompt and response → engine → supervisor.
+
+Whatever can be refused is refused before anything is stored; what is stored is answered, by this
+process or by the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import transaction
+from django.http import Http404
+from django.utils import timezone
+
+from chat import history, responses, storage
+from chat.admission import admission
+from chat.errors import ConversationBusy, ServerStopping
+from chat.idempotency import Attempt, KeyTaken
+from chat.live import LiveResponse
+from chat.models import Conversation, Response
+from chat.questions import Accepted, Question
+from chat.record import LEASE, WORKER, Record
+from chat.recorder import release, settle
+from chat.recovery import Continuation
+from chat.statements import insert
+from chat.supervisor import supervisor
+from modelhost.errors import ModelHostError
+from modelhost.host import host
+from modelhost.types import Rendered, Sampling
+
+if TYPE_CHECKING:
+    from modelhost.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A question that the engine would take. Nothing of it is stored.
+
+    steps: the turns that it is asked with, and the rows that they come from.
+    """
+
+    question: Question
+    engine: Engine
+    place: history.Place
+    steps: list[history.Step]
+    rendered: Rendered
+    sampling: Sampling
+
+    @property
+    def omitted(self) -> list[str]:
+        """The rows that the model does not see, in their order, each once; a persona is no row."""
+        unseen = dict.fromkeys(self.steps[index].row_id for index in self.rendered.omitted)
+        return [row_id for row_id in unseen if row_id]
+
+    def draft(self, attempt: Attempt) -> Response:
+        """The row as it begins, without its prompt."""
+        question, card, sampling = self.question, self.engine.card, self.sampling
+        prompt_ids = list(self.rendered.token_ids)
+        return Response(
+            user=attempt.user,
+            api_key=attempt.api_key,
+            request_digest=attempt.digest,
+            surface=question.surface,
+            client=dict(question.client),
+            on_disconnect=question.on_disconnect,
+            model=card.name,
+            revision=card.revision,
+            adapter=card.adapter,
+            tools=list(question.tools),
+            seed=sampling.seed,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            max_tokens=sampling.max_tokens,
+            stop=list(sampling.stop),
+            prompt_tokens=len(prompt_ids),
+            omitted=self.omitted,
+            continuation=Continuation(prompt_ids, self.place.name).as_json(),
+            worker=WORKER,
+        )
+
+
+def accept(question: Question, attempt: Attempt) -> Accepted:
+    """Accept a prompt. When this returns, prompt and response are stored and under way.
+
+    Raises ConversationBusy, Overloaded, KeyReused, ServerStopping, DiskFull and what the model
+    host raises: NotReady, LoadFailed, BadTurns, BadSampling, PromptTooLong.
+    """
+    with attempt.in_turn():
+        return _accept(question, attempt)
+
+
+def _accept(question: Question, attempt: Attempt) -> Accepted:
+    if (earlier := attempt.earlier()) is not None:
+        return responses.join(earlier, question)
+    if supervisor.draining:
+        raise ServerStopping
+    storage.check()
+    admission.check(attempt.caller)
+    prepared = _prepare(question, attempt.user)
+    leave = admission.enter(attempt.caller, tokens=len(prepared.rendered.token_ids))
+    try:
+        response = _store(prepared, attempt)
+        live = _start(response, prepared, leave)
+    except KeyTaken:
+        leave(served=False)
+        return _accept(question, attempt)  # another process was faster: there is a row to join
+    except BaseException:
+        leave(served=False)
+        raise
+    known = question.history
+    if known is None:
+        known = history.before(prepared.steps)
+    turns = [*known, question.turn]
+    return Accepted(response.pk, response.prompt, live, turns, response.omitted)
+
+
+def _prepare(question: Question, user: Any) -> Prepared:
+    engine = host.engine()
+    place = _place(question, user)
+    steps = history.steps(place, question.turn)
+    rendered = engine.render(
+        [step.turn for step in steps],
+        max_tokens=question.sampling.max_tokens,
+        tools=question.tools,
+    )
+    sampling = question.sampling.decide(room=engine.room(len(rendered.token_ids)))
+    engine.validate(rendered.token_ids, sampling)
+    return Prepared(question, engine, place, steps, rendered, sampling)
+
+
+def _place(question: Question, user: Any) -> history.Place:
+    if question.place is not None:
+        return question.place
+    conversation = question.conversation
+    if question.history is not None:
+        return history.place_of(question.history, user=user, within=conversation)
+    if conversation is not None:
+        return history.place_after(conversation)
+    return history.place_of([], user=user)
+
+
+def _store(prepared: Prepared, attempt: Attempt) -> Response:
+    """One transaction: all of it is there afterwards, or nothing. Raises KeyTaken, KeyReused."""
+    question, place, response = prepared.question, prepared.place, prepared.draft(attempt)
+    with transaction.atomic(durable=True):
+        if place.conversation is not None:
+            _hold(place, in_order=question.history is None and question.place is None)
+        prompt = history.store(place, question.turn, user=attempt.user, surface=question.surface)
+        response.prompt = prompt
+        response.created_at = max(timezone.now(), prompt.created_at + timedelta(microseconds=1))
+        response.lease_until = timezone.now() + LEASE
+        insert(response)
+        attempt.remember(response)
+    return response
+
+
+def _hold(place: history.Place, *, in_order: bool) -> None:
+    """Lock the conversation until the prompt is stored: two simultaneous prompts take turns.
+
+    in_order: nothing may be running, and nothing may have come since the place was found.
+    Raises ConversationBusy, Http404 when the conversation is gone by now.
+    """
+    held: Any = place.conversation
+    conversation = Conversation.objects.select_for_update().filter(pk=held.pk).first()
+    if conversation is None:
+        raise Http404
+    if in_order and (
+        conversation.answering() or conversation.latest_readable_response() != place.follows
+    ):
+        raise ConversationBusy("This conversation's last prompt is still being answered.")
+
+
+def _start(response: Response, prepared: Prepared, leave: Callable[[], None]) -> LiveResponse:
+    """Have a stored response generated."""
+    engine, question = prepared.engine, prepared.question
+    try:
+        ticket = engine.submit(
+            prepared.rendered.token_ids,
+            prepared.sampling,
+            tools=question.tools,
+            owner=str(response.user_id),
+        )
+    except ModelHostError as error:
+        if supervisor.draining:  # the engine was stopped after it had said that it would
+            release(response.pk)
+            raise ServerStopping from error
+        settle(response.pk, Response.Status.FAILED, error=str(error))
+        raise
+    live = supervisor.live(response.pk)
+    live.position = lambda: engine.position(ticket)
+    record = Record(
+        live=live,
+        history=prepared.place.name,
+        said=response.prompt.turns(),
+        stop_on_leave=question.on_disconnect == Response.OnDisconnect.STOP,
+        on_end=leave,
+    )
+    supervisor.adopt(record, ticket)
+    return live
