@@ -1,7 +1,8 @@
 """Connections whose next request has not come yet: for how long, and how many.
 
-A head may come byte by byte, and each byte sets Twisted's clock for silent clients back. Whoever
-holds many such connections, without a key, takes the descriptors from those who ask.
+A head may come byte by byte, and each byte sets Twisted's clock for silent clients back; a body has
+its own deadline, and nobody has seen a key until it is here. Whoever holds many such connections
+takes the descriptors from those who ask.
 """
 
 from __future__ import annotations
@@ -22,26 +23,42 @@ clock: Any = reactor
 
 
 class Arrivals:
-    """The channels that wait for a request's head, the longest waiting first."""
+    """The channels that wait for a whole request, the longest waiting first."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[HTTPChannel, Any] = OrderedDict()
+        self._waiting: OrderedDict[HTTPChannel, Any] = OrderedDict()  # with the head's deadline
 
     def begin(self, channel: HTTPChannel) -> None:
-        """It waits from now on. Where too many do, the one that has waited longest is cut."""
-        self._waiting[channel] = clock.callLater(HEAD_WITHIN, self._cut, channel)
+        """It waits from now on. Where too many do, one that has waited for long is closed."""
+        self._waiting[channel] = clock.callLater(HEAD_WITHIN, self._close, channel)
         if len(self._waiting) > most():
-            self._cut(next(iter(self._waiting)))
+            idle = (one for one in self._waiting if _has_sent(one))
+            self._close(next(idle, channel))
+
+    def begun(self, channel: HTTPChannel) -> None:
+        """Its head is here. The body has a deadline of its own, and still nobody is known."""
+        if channel in self._waiting:
+            _cancel(self._waiting[channel])
 
     def end(self, channel: HTTPChannel) -> None:
-        """Its head is here, or it is gone."""
-        timer = self._waiting.pop(channel, None)
-        if timer is not None and timer.active():
-            timer.cancel()
+        """Its request is here, or it is gone."""
+        _cancel(self._waiting.pop(channel, None))
 
-    def _cut(self, channel: HTTPChannel) -> None:
+    def _close(self, channel: HTTPChannel) -> None:
         self.end(channel)
-        channel.transport.abortConnection()  # type: ignore[union-attr]
+        # What it was told before still reaches it.
+        channel.loseConnection()  # type: ignore[no-untyped-call]
+
+
+def _cancel(timer: Any) -> None:
+    if timer is not None and timer.active():
+        timer.cancel()
+
+
+def _has_sent(channel: HTTPChannel) -> bool:
+    """Whether nothing of an earlier answer waits for its client."""
+    transport: Any = channel.transport
+    return not (transport.dataBuffer or transport._tempDataBuffer)
 
 
 def most() -> int:
@@ -53,7 +70,7 @@ arrivals = Arrivals()
 
 
 class ArrivingChannel(HTTPChannel):
-    """A connection that is counted while it has not asked."""
+    """A connection that is counted until it has asked."""
 
     def connectionMade(self) -> None:  # noqa: N802
         """A client is there."""
@@ -61,13 +78,19 @@ class ArrivingChannel(HTTPChannel):
         arrivals.begin(self)
 
     def allHeadersReceived(self) -> None:  # noqa: N802
+        """It has begun to ask."""
+        arrivals.begun(self)
+        super().allHeadersReceived()  # type: ignore[no-untyped-call]
+
+    def allContentReceived(self) -> None:  # noqa: N802
         """It has asked."""
         arrivals.end(self)
-        super().allHeadersReceived()  # type: ignore[no-untyped-call]
+        super().allContentReceived()  # type: ignore[no-untyped-call]
 
     def requestDone(self, request: Request) -> None:  # noqa: N802
         """It was answered, and may ask again; perhaps it has done so already."""
-        arrivals.begin(self)
+        if self.persistent:
+            arrivals.begin(self)
         super().requestDone(request)  # type: ignore[no-untyped-call]
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: N802

@@ -109,7 +109,13 @@ def kept_secret_key(file: Path) -> str:
     It appears whole or not at all, also when two processes start at once or one is killed.
     """
     if not file.exists():
-        handle, name = tempfile.mkstemp(dir=file.parent)
+        try:
+            handle, name = tempfile.mkstemp(dir=file.parent)
+        except OSError as error:
+            raise ImproperlyConfigured(
+                f"LLMSITE_DATA is {str(file.parent)!r}, where nothing can be written "
+                f"({error.strerror}). Set SECRET_KEY if that is meant."
+            ) from error
         with os.fdopen(handle, "w") as stream:
             stream.write(get_random_secret_key())
             stream.flush()

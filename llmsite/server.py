@@ -76,6 +76,8 @@ class CountedRequest(WebRequest):
         if self._refused:
             self.channel.loseConnection()
             return None
+        # daphne believes it, whoever says it; nothing here is served below another path.
+        self.requestHeaders.removeHeader(b"daphne-root-path")
         return super().process()
 
     def setResponseCode(self, code: int, message: bytes | None = None) -> None:  # noqa: N802

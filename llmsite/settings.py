@@ -245,6 +245,7 @@ SPECTACULAR_SETTINGS = {
 }
 
 UNFOLD = {
+    "LOGIN": {"form": "chat.log_in_forms.AdminLogInForm"},
     "SITE_TITLE": "llmsite",
     "SITE_HEADER": "llmsite",
     "SITE_SUBHEADER": "the record of every prompt and response",

@@ -9,6 +9,8 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.negotiation import DefaultContentNegotiation
 
+from chat.log_in_forms import LogInForm
+
 READ = ["get", "head"]
 
 urlpatterns = [
@@ -16,7 +18,11 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path(
         "login/",
-        LoginView.as_view(template_name="chat/login.html", redirect_authenticated_user=True),
+        LoginView.as_view(
+            template_name="chat/login.html",
+            authentication_form=LogInForm,
+            redirect_authenticated_user=True,
+        ),
         name="login",
     ),
     path("logout/", LogoutView.as_view(), name="logout"),

@@ -53,7 +53,8 @@ class DaysFilter(RangeDateFilter):
         """A range of the field's index; what is no date bounds nothing."""
         if (first := self._day("from")) is not None:
             queryset = queryset.filter(**{f"{self.field_path}__gte": _midnight(first)})
-        if (last := self._day("to")) is not None:
+        last = self._day("to")
+        if last is not None and last < date.max:
             end = _midnight(last + timedelta(days=1))
             queryset = queryset.filter(**{f"{self.field_path}__lt": end})
         return queryset

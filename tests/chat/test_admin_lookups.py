@@ -68,3 +68,32 @@ def test_a_search_for_thousands_of_words_is_one_for_the_first(administrator, use
     answered(user, "word")
 
     assert administrator.get(f"/admin/{page}/", {"q": "word " * 3000}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "chat/response/?user=%00",
+        "chat/response/?surface=%00",
+        "chat/response/?model=a%00b",
+        "chat/response/?api_key__id__exact=99999999999999999999999",
+        "chat/response/?created_at_to=9999-12-31",
+        "chat/response/?created_at_from=0001-01-01",
+        "chat/conversation/?created_at_to=9999-12-31",
+        "chat/response/?q=a%00b",
+        "chat/apikey/?user=%00",
+        "auth/user/?groups__id__exact=99999999999999999999999",
+    ],
+)
+def test_what_no_database_can_read_is_no_error_of_ours(administrator, user, query):
+    answered(user, "Hi")
+
+    assert administrator.get(f"/admin/{query}", follow=True).status_code in (200, 400)
+
+
+@pytest.mark.parametrize("chosen", ["x", "9" * 30, "a\0"])
+def test_nor_are_rows_that_cannot_be_there(administrator, user, chosen):
+    answered(user, "Hi")
+    form = {"action": "stop", "_selected_action": chosen}
+
+    assert administrator.post("/admin/chat/response/", form).status_code in (302, 400)

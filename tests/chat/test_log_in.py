@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from axes.models import AccessAttempt
 from django.contrib.auth import get_user_model
 from django.test import Client
 
@@ -71,3 +72,9 @@ def test_keys_and_sessions_are_not_concerned(grace, settings, client_for):
     assert try_in(PASSWORD).status_code == 429
     assert open_already.get("/").status_code == 200
     assert Client().get("/chat/get/messages/", HTTP_AUTHORIZATION=f"Bearer {secret}").json()
+
+
+@pytest.mark.parametrize("path", ["/login/", "/admin/login/"])
+def test_a_name_that_nobody_can_have_is_refused_and_not_kept(grace, path):
+    assert try_in("wrong", path=path, name="z" * 151).status_code == 200
+    assert not AccessAttempt.objects.exists()

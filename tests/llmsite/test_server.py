@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import httpx
 import pytest
@@ -144,6 +145,42 @@ def test_of_too_many_clients_that_do_not_ask_the_first_one_goes(server, few_arri
             assert third.recv(4096).startswith(b"HTTP/1.1 401 "), "who asks is answered"
         second.sendall(b"Host: 127.0.0.1\r\n\r\n")
         assert second.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+
+def test_whose_body_does_not_come_has_not_asked(server, few_arrivals):
+    announced = head("/chat/new/message/", "Content-Length: 50")
+    with connected(server) as first, connected(server) as second:
+        first.sendall(announced)
+        second.sendall(announced)
+        eventually(lambda: len(arrivals.arrivals._waiting) == 2)
+        with connected(server) as third:
+            assert read_all(first) == b""
+            third.sendall(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            assert third.recv(4096).startswith(b"HTTP/1.1 401 ")
+        second.sendall(b"x" * 50)
+        assert second.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+
+def test_who_still_reads_an_answer_is_not_the_one_that_goes(server, few_arrivals, monkeypatch):
+    monkeypatch.setattr(arrivals, "_has_sent", lambda channel: channel is not reader[0])
+    reader: list[Any] = [None]
+    with connected(server) as first, connected(server) as second:
+        first.sendall(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert first.recv(4096).startswith(b"HTTP/1.1 401 ")
+        eventually(lambda: len(arrivals.arrivals._waiting) == 2)
+        reader[0] = next(iter(arrivals.arrivals._waiting))
+        with connected(server):
+            eventually(lambda: len(arrivals.arrivals._waiting) == 2)
+            assert reader[0] in arrivals.arrivals._waiting
+            assert second.fileno() >= 0
+
+
+def test_nobody_says_below_which_path_this_is_served(server):
+    with connected(server) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nDaphne-Root-Path: /x\xff\r\n\r\n")
+        answer = connection.recv(4096)
+    assert b"302" in answer.split(b"\r\n")[0]
+    assert b"Location: /login/?next=/\r\n" in answer
 
 
 def test_a_head_that_comes_byte_by_byte_has_so_long(server, few_arrivals):
