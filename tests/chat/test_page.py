@@ -57,41 +57,6 @@ def test_a_second_prompt_goes_on_and_a_reload_shows_all(signed_in, engine):
     ended(signed_in)
 
 
-def test_conversations_are_opened_left_and_found_again(signed_in, api, engine):
-    api.post("/chat/new/message/", json={"prompt": "Older"})
-    signed_in.goto("/")
-    ask(signed_in, "Newer")
-    ended(signed_in)
-
-    signed_in.get_by_role("link", name="Older").click()
-    expect(asked(signed_in)).to_have_text("Older")
-    expect(signed_in.get_by_role("heading", name="Older")).to_be_visible()
-    signed_in.go_back()
-    expect(asked(signed_in)).to_have_text("Newer")
-    signed_in.get_by_role("button", name="New conversation").click()
-    expect(signed_in.locator(".turn")).to_have_count(0)
-    expect(signed_in.get_by_text("What would you like to know?")).to_be_visible()
-
-
-def test_a_conversation_left_while_it_is_answered_goes_on(signed_in, serve):
-    turnstile = Turnstile()
-    engine = serve(ScriptedEngine("Hello", ", ", "world", gate=turnstile))
-    signed_in.goto("/")
-    ask(signed_in, "Say it")
-    turnstile.admit()
-    expect(answer(signed_in)).to_have_text("Hello")
-    expect(signed_in.get_by_role("link", name="Say it")).to_be_visible()
-
-    signed_in.get_by_role("button", name="New conversation").click()
-    turnstile.admit()
-    signed_in.get_by_role("link", name="Say it").click()
-    expect(answer(signed_in)).to_have_text("Hello, ")
-    turnstile.set()
-    expect(answer(signed_in)).to_have_text("Hello, world")
-    ended(signed_in)
-    assert len(engine.prompts) == 1
-
-
 def test_the_newest_branch_is_shown(signed_in, api, engine):
     first = api.post("/chat/new/message/", json={"prompt": "One"}).json()
     api.post("/chat/new/message/", json={"prompt": "Two", "history": first["history"]})
@@ -209,44 +174,4 @@ def test_whoever_asks_while_reading_far_above_sees_prompt_and_answer(signed_in, 
     expect(asked(signed_in).last).to_be_in_viewport()
     expect(answer(signed_in)).to_be_in_viewport()
     turnstile.set()
-    ended(signed_in)
-
-
-def test_a_narrow_screen_has_a_menu_and_one_can_log_out(signed_in, api, engine):
-    api.post("/chat/new/message/", json={"prompt": "Older"})
-    signed_in.set_viewport_size({"width": 390, "height": 780})
-    signed_in.goto("/")
-    link = signed_in.get_by_role("link", name="Older")
-    expect(link).to_be_hidden()
-    button(signed_in, "Conversations").click()
-    link.click()
-    expect(link).to_be_hidden()
-    expect(answer(signed_in)).to_have_text("Hello, world")
-
-    button(signed_in, "Conversations").click()
-    signed_in.get_by_role("button", name="Log out").click()
-    signed_in.wait_for_url("**/login/**")
-    signed_in.goto("/")
-    expect(signed_in.locator("[name=password]")).to_be_visible()
-
-
-def test_the_menu_of_a_narrow_screen_is_used_by_keyboard(signed_in, api, engine):
-    api.post("/chat/new/message/", json={"prompt": "Older"})
-    signed_in.set_viewport_size({"width": 390, "height": 780})
-    signed_in.goto("/")
-    link = signed_in.get_by_role("link", name="Older")
-    menu = button(signed_in, "Conversations")
-    menu.press("Enter")
-    expect(button(signed_in, "New conversation")).to_be_focused()
-    signed_in.keyboard.press("Tab")
-    expect(link).to_be_focused()
-    signed_in.keyboard.press("Escape")
-    expect(link).to_be_hidden()
-    expect(menu).to_be_focused()
-    expect(menu).to_have_attribute("aria-expanded", "false")
-
-    menu.press("Enter")
-    link.press("Enter")
-    expect(asked(signed_in)).to_have_text("Older")
-    expect(menu).to_be_focused()
     ended(signed_in)

@@ -12,7 +12,7 @@ let next = null; // the address of the next page
 export async function load(address = FIRST) {
   const page = await getJSON(address);
   const items = page.results.map(item);
-  if (address === FIRST) list.replaceChildren(...items);
+  if (address === FIRST) replace(items);
   else list.append(...items);
   next = page.next && FIRST + new URL(page.next).search;
   older.hidden = !next;
@@ -37,6 +37,13 @@ export function mark(id) {
     if (open) title = link.textContent;
   }
   return title;
+}
+
+/** Whoever walks through the list by keyboard stays where they are. */
+function replace(items) {
+  const focused = list.contains(document.activeElement) && document.activeElement.search;
+  list.replaceChildren(...items);
+  if (focused) list.querySelector(`a[href="${focused}"]`)?.focus();
 }
 
 function item(row) {

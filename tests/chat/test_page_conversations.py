@@ -1,0 +1,103 @@
+"""The list of conversations beside the page's open one; on narrow screens a menu."""
+
+from __future__ import annotations
+
+from playwright.sync_api import expect
+
+from tests.chat.handling import answer, ask, asked, button, ended
+from tests.fakes import ScriptedEngine, Turnstile
+
+pytest_plugins = ["tests.browser"]
+expect.set_options(timeout=15_000)
+
+
+def test_conversations_are_opened_left_and_found_again(signed_in, api, engine):
+    api.post("/chat/new/message/", json={"prompt": "Older"})
+    signed_in.goto("/")
+    ask(signed_in, "Newer")
+    ended(signed_in)
+
+    signed_in.get_by_role("link", name="Older").click()
+    expect(asked(signed_in)).to_have_text("Older")
+    expect(signed_in.get_by_role("heading", name="Older")).to_be_visible()
+    signed_in.go_back()
+    expect(asked(signed_in)).to_have_text("Newer")
+    signed_in.get_by_role("button", name="New conversation").click()
+    expect(signed_in.locator(".turn")).to_have_count(0)
+    expect(signed_in.get_by_text("What would you like to know?")).to_be_visible()
+
+
+def test_a_conversation_left_while_it_is_answered_goes_on(signed_in, serve):
+    turnstile = Turnstile()
+    engine = serve(ScriptedEngine("Hello", ", ", "world", gate=turnstile))
+    signed_in.goto("/")
+    ask(signed_in, "Say it")
+    turnstile.admit()
+    expect(answer(signed_in)).to_have_text("Hello")
+    expect(signed_in.get_by_role("link", name="Say it")).to_be_visible()
+
+    signed_in.get_by_role("button", name="New conversation").click()
+    turnstile.admit()
+    signed_in.get_by_role("link", name="Say it").click()
+    expect(answer(signed_in)).to_have_text("Hello, ")
+    turnstile.set()
+    expect(answer(signed_in)).to_have_text("Hello, world")
+    ended(signed_in)
+    assert len(engine.prompts) == 1
+
+
+def test_a_narrow_screen_has_a_menu_and_one_can_log_out(signed_in, api, engine):
+    api.post("/chat/new/message/", json={"prompt": "Older"})
+    signed_in.set_viewport_size({"width": 390, "height": 780})
+    signed_in.goto("/")
+    link = signed_in.get_by_role("link", name="Older")
+    expect(link).to_be_hidden()
+    button(signed_in, "Conversations").click()
+    link.click()
+    expect(link).to_be_hidden()
+    expect(answer(signed_in)).to_have_text("Hello, world")
+
+    button(signed_in, "Conversations").click()
+    signed_in.get_by_role("button", name="Log out").click()
+    signed_in.wait_for_url("**/login/**")
+    signed_in.goto("/")
+    expect(signed_in.locator("[name=password]")).to_be_visible()
+
+
+def test_a_list_that_is_read_again_leaves_the_keyboard_where_it_is(signed_in, api, engine):
+    api.post("/chat/new/message/", json={"prompt": "Older"})
+    signed_in.goto("/")
+    older = signed_in.get_by_role("link", name="Older")
+    expect(older).to_be_visible()
+    held = []
+    with signed_in.expect_request("**/api/conversations/"):
+        signed_in.route("**/api/conversations/", lambda route: held.append(route))
+        ask(signed_in, "Newer")
+    older.focus()
+    held[0].continue_()
+    expect(signed_in.get_by_role("link", name="Newer")).to_be_visible()
+    expect(older).to_be_focused()
+    ended(signed_in)
+
+
+def test_the_menu_of_a_narrow_screen_is_used_by_keyboard(signed_in, api, engine):
+    api.post("/chat/new/message/", json={"prompt": "Older"})
+    signed_in.set_viewport_size({"width": 390, "height": 780})
+    signed_in.goto("/")
+    link = signed_in.get_by_role("link", name="Older")
+    menu = button(signed_in, "Conversations")
+    menu.press("Enter")
+    expect(button(signed_in, "New conversation")).to_be_focused()
+    expect(link).to_be_visible()  # the list has been loaded
+    signed_in.keyboard.press("Tab")
+    expect(link).to_be_focused()
+    signed_in.keyboard.press("Escape")
+    expect(link).to_be_hidden()
+    expect(menu).to_be_focused()
+    expect(menu).to_have_attribute("aria-expanded", "false")
+
+    menu.press("Enter")
+    link.press("Enter")
+    expect(asked(signed_in)).to_have_text("Older")
+    expect(menu).to_be_focused()
+    ended(signed_in)
