@@ -88,9 +88,10 @@ def test_the_policy_stops_what_is_not_ours(signed_in, engine, problems):
     assert "default-src 'self'" in response.headers["content-security-policy"]
     with pytest.raises(Exception, match="TrustedHTML"):
         signed_in.evaluate("document.body.innerHTML = '<b>x</b>'")
-    signed_in.evaluate("fetch('https://evil.example/').catch(() => null)")
-    assert any("Content Security Policy" in problem for problem in problems)
-    problems.clear()
+    policy = "Content Security Policy"
+    with signed_in.expect_console_message(lambda message: policy in message.text):
+        signed_in.evaluate("fetch('https://evil.example/').catch(() => null)")
+    problems.excuse(policy, "TrustedHTML")
 
 
 def test_a_failing_engine_is_a_sentence_below_what_it_said(signed_in, serve):
@@ -117,8 +118,7 @@ def test_a_refused_prompt_comes_back_with_the_reason(signed_in, serve, problems)
     expect(signed_in.get_by_label("Your prompt")).to_have_value(prompt)
     expect(signed_in.locator(".turn")).to_have_count(0)
     assert not Conversation.objects.exists()
-    assert all("400" in problem for problem in problems)
-    problems.clear()
+    problems.excuse("status of 400")
 
 
 def test_an_ended_session_is_said(signed_in, context, engine, problems):
@@ -127,7 +127,7 @@ def test_an_ended_session_is_said(signed_in, context, engine, problems):
     ask(signed_in, "Say it")
 
     expect(signed_in.get_by_role("alert")).to_contain_text("logged out")
-    problems.clear()
+    problems.excuse("status of 401")
 
 
 def test_a_long_prompt_is_asked_like_any_other(signed_in, serve):

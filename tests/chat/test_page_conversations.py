@@ -46,6 +46,23 @@ def test_a_conversation_left_while_it_is_answered_goes_on(signed_in, serve):
     assert len(engine.prompts) == 1
 
 
+def test_what_is_asked_before_the_conversation_is_there_waits_for_it(signed_in, api, engine):
+    first = api.post("/chat/new/message/", json={"prompt": "Older"}).json()
+    held = []
+    signed_in.route(
+        f"**/api/conversations/{first['conversation']}/", lambda route: held.append(route)
+    )
+    with signed_in.expect_request(f"**/api/conversations/{first['conversation']}/"):
+        signed_in.goto(f"/?conversation={first['conversation']}")
+    ask(signed_in, "Newer")
+    expect(signed_in.get_by_label("Your prompt")).to_have_value("Newer")
+    held[0].continue_()
+    expect(asked(signed_in)).to_have_text(["Older", "Newer"])
+    expect(signed_in.get_by_label("Your prompt")).to_have_value("")
+    ended(signed_in)
+    assert engine.prompt_text() == "user: Older\nassistant: Hello, world\nuser: Newer\n"
+
+
 def test_a_narrow_screen_has_a_menu_and_one_can_log_out(signed_in, api, engine):
     api.post("/chat/new/message/", json={"prompt": "Older"})
     signed_in.set_viewport_size({"width": 390, "height": 780})

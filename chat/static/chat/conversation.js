@@ -11,7 +11,7 @@ import * as transcript from "./transcript.js";
 import * as versions from "./versions.js";
 
 let looking = null; // until it is known what other tabs have asked meanwhile
-let reading = Promise.resolve(); // until what is shown can be followed
+let reading = Promise.resolve(); // until what a prompt would follow is shown
 
 exchanges.whenChosen(choose);
 
@@ -33,7 +33,7 @@ export async function open(id) {
   versions.know([]);
   composer.allow(false); // what is asked must follow what is there
   if (id === null) showNothing();
-  else await load(opened.view);
+  else await (reading = load(opened.view));
 }
 
 async function load(mine) {
@@ -41,10 +41,9 @@ async function load(mine) {
     const { path, tree } = await get(addressInAPI(), mine);
     if (!path.length) showNothing();
     opened.newest = endOf(path);
-    const growing = showPath(path, tree, mine);
+    showBeside(path, tree, mine);
     transcript.toEnd();
     composer.allow(true);
-    await growing;
   } catch (error) {
     refused(error, mine);
   }

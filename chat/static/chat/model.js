@@ -1,4 +1,4 @@
-/* Which model answers, or how far it is loaded: looked at until it is ready, and again when there
+/* Which model answers, or how far it is loaded: looked at until it is ready, and again while there
  * is reason to doubt it. */
 
 const EVERY = 1000; // milliseconds between looks while it is not ready
@@ -13,13 +13,15 @@ export async function watchModel() {
   $("model").textContent = $("model").title = describe(state);
   showProgress(state?.status === "loading" ? state.progress : null);
   clearTimeout(timer); // another look may have been under way
-  if (state?.status !== "ready") timer = setTimeout(watchModel, EVERY);
+  // A server that is lost may have answered this one question.
+  if (lost || state?.status !== "ready") timer = setTimeout(watchModel, EVERY);
 }
 
 /** The server went away or came back: so may the model have. */
 export function away(isAway) {
-  if (isAway !== lost) watchModel();
+  const changed = isAway !== lost;
   lost = isAway;
+  if (changed) watchModel();
 }
 
 function describe(state) {
