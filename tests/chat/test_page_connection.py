@@ -89,7 +89,8 @@ def test_a_cut_connection_goes_on_where_it_was(signed_in, proxy, serve, problems
     turnstile = Turnstile()
     engine = serve(ScriptedEngine(*PIECES, gate=turnstile))
     signed_in.goto(proxy.address)
-    ask(signed_in, "Count")
+    with signed_in.expect_response(re.compile("/events")):
+        ask(signed_in, "Count")
     turnstile.admit(4)
     expect(answer(signed_in)).to_have_text("".join(PIECES[:4]))
 
