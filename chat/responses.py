@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
-from uuid import UUID
 
 from django.db import connections, transaction
 
@@ -90,9 +88,3 @@ def remove(conversation: Conversation) -> None:
             held.delete()
     for response_id in under_way:
         supervisor.recheck(response_id)
-
-
-def find(response_id: UUID, *, user: Any) -> Response | None:
-    """The caller's response with this id."""
-    rows = Response.objects.for_user(user).select_related("prompt")
-    return rows.filter(pk=response_id).first()

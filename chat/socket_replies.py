@@ -10,8 +10,6 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.shortcuts import get_object_or_404
-
 from chat import acceptance, responses
 from chat.callers import Caller
 from chat.connections import Connection
@@ -19,7 +17,7 @@ from chat.errors import UNFORESEEN, Code, Failure, failure_of
 from chat.handshake import identify
 from chat.idempotency import HEADER, Attempt, digest
 from chat.live import LiveResponse
-from chat.models import Conversation, Response
+from chat.ownership import own_conversation, own_response
 from chat.parsers import parsed, refuse_unstorable
 from chat.questions import Question
 from chat.readers import TooManyStreams
@@ -92,7 +90,7 @@ def ask(message: dict[str, Any], body: Any, caller: Caller, connection: Connecti
     question = Question(
         content=data["prompt"],
         surface="websocket",
-        conversation=conversation and own(Conversation, conversation, caller),
+        conversation=conversation and own_conversation(caller.user, conversation),
         history=data.get("history"),
         sampling=body.sampling_options(),
         on_disconnect=data["on_disconnect"],
@@ -105,7 +103,7 @@ def ask(message: dict[str, Any], body: Any, caller: Caller, connection: Connecti
 
 def follow(message: dict[str, Any], body: Any, caller: Caller, connection: Connection) -> Reply:
     """Read a response from a cursor on, wherever it is being made, or was."""
-    response = own(Response, body.validated_data["message_id"], caller)
+    response = own_response(caller.user, body.validated_data["message_id"])
     live = responses.follow(response)
     responses.wait_for(live, connection)
     told = accepted_message(message, live, response.prompt.conversation_id)
@@ -114,7 +112,7 @@ def follow(message: dict[str, Any], body: Any, caller: Caller, connection: Conne
 
 def stop(message: dict[str, Any], body: Any, caller: Caller, connection: Connection) -> Reply:
     """End a response; whoever follows it reads its end."""
-    response = own(Response, body.validated_data["message_id"], caller)
+    response = own_response(caller.user, body.validated_data["message_id"])
     responses.stop(response)
     return Reply({"type": "stopping", "id": name_of(message), "message_id": response.pk.hex})
 
@@ -145,8 +143,3 @@ def accepted_message(
         "message_id": live.id.hex,
         "conversation": str(conversation),
     }
-
-
-def own(model: Any, row_id: Any, caller: Caller) -> Any:
-    """The caller's row with this id. Raises Http404 for anybody else's."""
-    return get_object_or_404(model.objects.for_user(caller.user), pk=row_id)

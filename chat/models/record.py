@@ -81,6 +81,14 @@ class Conversation(models.Model):
         ).exists()
 
 
+class PromptQuerySet(models.QuerySet["Prompt"]):
+    """Sets of prompts."""
+
+    def for_user(self, user: Any) -> Self:
+        """The only way from a request to rows: what is not in here does not exist for the user."""
+        return self.filter(conversation__user=user)
+
+
 class Prompt(models.Model):
     """One user turn.
 
@@ -98,6 +106,8 @@ class Prompt(models.Model):
     content = models.TextField()
     earlier = models.JSONField(default=list, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    objects = PromptQuerySet.as_manager()
 
     class Meta:
         ordering = ["-created_at"]

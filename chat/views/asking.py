@@ -19,6 +19,7 @@ from chat.idempotency import Attempt, attempt_of
 from chat.live import Outcome
 from chat.models import ApiKey, Conversation, Response
 from chat.negotiation import wants_events
+from chat.ownership import own_conversation, own_response
 from chat.questions import Accepted, Question
 from chat.readers import readers
 from chat.streams import LOOK_AGAIN, sse_response
@@ -66,22 +67,9 @@ def answer(request: Request, accepted: Accepted) -> Outcome:
     return outcome
 
 
-def own_conversation(request: Request, conversation_id: UUID | None) -> Conversation | None:
-    """The caller's conversation with this id. Raises Http404 for anybody else's."""
-    if conversation_id is None:
-        return None
-    row = Conversation.objects.for_user(request.user).filter(pk=conversation_id).first()
-    if row is None:
-        raise Http404
-    return row
-
-
-def own_response(request: Request, response_id: UUID) -> Response:
-    """The caller's response with this id. Raises Http404 for anybody else's."""
-    row = responses.find(response_id, user=request.user)
-    if row is None:
-        raise Http404
-    return row
+def asked_in(request: Request, conversation_id: UUID | None) -> Conversation | None:
+    """The caller's conversation that a body names, if it names one. Raises Http404."""
+    return own_conversation(request.user, conversation_id) if conversation_id else None
 
 
 def deliver(
@@ -122,7 +110,7 @@ def resumed(request: Request) -> Stream | None:
     if parsed is None:
         raise Http404
     response_id, after = parsed
-    return attach(request, own_response(request, response_id), after)
+    return attach(request, own_response(request.user, response_id), after)
 
 
 def cursor_for(request: Request, response_id: UUID, after: int) -> int:

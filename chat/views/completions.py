@@ -18,7 +18,7 @@ from chat.completion_requests import CompletionSerializer, LegacyCompletionSeria
 from chat.errors import ModelNotFound
 from chat.questions import Question
 from chat.streams import sse_response
-from chat.views.asking import answer, ask, own_conversation, validated
+from chat.views.asking import answer, ask, asked_in, validated
 from modelhost.host import host
 from modelhost.types import ModelCard, Role
 
@@ -108,7 +108,7 @@ def _legacy_question(request: Request, body: Any) -> Question:
     return Question(
         content=data["prompt"],
         surface="completion",
-        conversation=own_conversation(request, data.get("conversation")),
+        conversation=asked_in(request, data.get("conversation")),
         history=data.get("history"),
         sampling=body.sampling_options(),
         on_disconnect=data["on_disconnect"],

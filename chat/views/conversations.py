@@ -12,11 +12,12 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 
-from chat import responses
+from chat import responses, storage
 from chat.errors import ConversationBusy
 from chat.filters import refuse_unknown
 from chat.history import Place, place_behind
 from chat.models import Conversation, Prompt, Response
+from chat.ownership import own_conversation
 from chat.pagination import NewestFirst
 from chat.questions import Question
 from chat.representations import (
@@ -26,7 +27,7 @@ from chat.representations import (
     PromptRowSerializer,
 )
 from chat.requests import BranchSerializer, ConversationSerializer, PathSerializer
-from chat.views.asking import ask, deliver, own_conversation, validated
+from chat.views.asking import ask, deliver, validated
 
 NO_ANSWER = "This is no answer in this conversation."
 
@@ -57,6 +58,7 @@ class Conversations(mixins.ListModelMixin, OwnConversations):
     def post(self, request: Request) -> APIResponse:
         """An empty conversation; `system` is its persona."""
         data = validated(ConversationSerializer, request.data).validated_data
+        storage.check()
         row = Conversation.objects.begin(
             user=request.user, title=data.get("title", ""), system=data.get("system", "")
         )
@@ -103,7 +105,7 @@ class Prompts(generics.GenericAPIView[Prompt]):
     def get(self, request: Request, pk: UUID) -> APIResponse:
         """Prompts with their responses, newest first."""
         refuse_unknown(request.query_params)
-        conversation = own_conversation(request, pk)
+        conversation = own_conversation(request.user, pk)
         rows = Prompt.objects.filter(conversation=conversation).prefetch_related("responses")
         page = self.paginate_queryset(rows)
         return self.get_paginated_response(PromptRowSerializer(page, many=True).data)
@@ -116,7 +118,7 @@ class Prompts(generics.GenericAPIView[Prompt]):
         """
         body = validated(BranchSerializer, request.data)
         data = body.validated_data
-        conversation: Any = own_conversation(request, pk)
+        conversation = own_conversation(request.user, pk)
         place = place_in(conversation, data["follows"]) if "follows" in data else None
         question = Question(
             content=data["prompt"],

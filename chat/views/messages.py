@@ -19,7 +19,7 @@ from chat.pagination import NewestFirst
 from chat.questions import Question
 from chat.representations import AnswerSerializer, LoggedMessageSerializer
 from chat.requests import MessageSerializer, SendMessageSerializer
-from chat.views.asking import Stream, ask, deliver, own_conversation, resumed, validated
+from chat.views.asking import Stream, ask, asked_in, deliver, resumed, validated
 
 EVENTS = OpenApiResponse(description="text/event-stream: pieces of text, then `done` or `error`")
 
@@ -40,7 +40,7 @@ class NewMessage(APIView):
         question = Question(
             content=data["prompt"],
             surface="message",
-            conversation=own_conversation(request, data.get("conversation")),
+            conversation=asked_in(request, data.get("conversation")),
             history=data.get("history"),
             sampling=body.sampling_options(),
             on_disconnect=data["on_disconnect"],
@@ -81,7 +81,7 @@ class SendMessage(APIView):
         question = Question(
             content=data["prompt"],
             surface="sendMessage",
-            conversation=own_conversation(request, data.get("conversation")),
+            conversation=asked_in(request, data.get("conversation")),
             sampling=query.sampling_options(),
             on_disconnect=data["on_disconnect"],
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from django.http import Http404, StreamingHttpResponse
+from django.http import StreamingHttpResponse
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import generics
 from rest_framework.request import Request
@@ -15,11 +15,12 @@ from rest_framework.views import APIView
 from chat import responses
 from chat.filters import refuse_unknown
 from chat.history import place_again
-from chat.models import Prompt, Response
+from chat.models import Response
+from chat.ownership import own_prompt, own_response
 from chat.questions import Question
 from chat.representations import AnswerSerializer, ResponseSerializer
 from chat.requests import CursorSerializer, RegenerateSerializer
-from chat.views.asking import Stream, ask, attach, cursor_for, deliver, own_response, validated
+from chat.views.asking import Stream, ask, attach, cursor_for, deliver, validated
 from modelhost.types import Role
 
 SETTLES_WITHIN = 2.0  # seconds that a stop waits for the row to say so
@@ -51,7 +52,7 @@ class ResponseEvents(APIView):
         """What is stored behind the cursor, what comes, how it ends; 204 when that was read."""
         refuse_unknown(request.query_params, "after")
         after = validated(CursorSerializer, request.query_params.dict()).validated_data["after"]
-        response = own_response(request, pk)
+        response = own_response(request.user, pk)
         return attach(request, response, cursor_for(request, response.pk, after))
 
 
@@ -61,11 +62,11 @@ class ResponseStop(APIView):
     @extend_schema(request=None, responses=ResponseSerializer)
     def post(self, request: Request, pk: UUID) -> APIResponse:
         """Stop it; its text so far stays. One that has ended is shown as it is."""
-        response = own_response(request, pk)
+        response = own_response(request.user, pk)
         live = responses.follow(response)
         responses.stop(response)
         live.wait(SETTLES_WITHIN)
-        return APIResponse(ResponseSerializer(own_response(request, pk)).data)
+        return APIResponse(ResponseSerializer(own_response(request.user, pk)).data)
 
 
 class PromptResponses(APIView):
@@ -76,7 +77,7 @@ class PromptResponses(APIView):
         """One more response to the same prompt, beside those that there are."""
         body = validated(RegenerateSerializer, request.data)
         data = body.validated_data
-        prompt = own_prompt(request, pk)
+        prompt = own_prompt(request.user, pk)
         newest = prompt.responses.order_by("-created_at").first()
         question = Question(
             content=prompt.content,
@@ -89,13 +90,3 @@ class PromptResponses(APIView):
             on_disconnect=data["on_disconnect"],
         )
         return deliver(request, ask(request, question), stream=data["stream"], status=201)
-
-
-def own_prompt(request: Request, prompt_id: UUID) -> Prompt:
-    """The caller's prompt with this id. Raises Http404 for anybody else's, or one without text."""
-    user: Any = request.user
-    rows = Prompt.objects.filter(conversation__user=user).exclude(content="")
-    row = rows.select_related("conversation", "follows").filter(pk=prompt_id).first()
-    if row is None:
-        raise Http404
-    return row

@@ -288,6 +288,8 @@ def test_a_disk_that_is_nearly_full_takes_nothing_new(api, engine, settings, use
         assert answer.status_code == 200, "its disk is not ours"
         return
     assert (answer.status_code, named(answer)[0]) == (507, "insufficient_storage")
+    empty = api.post("/api/conversations/", json={"title": "Empty"})
+    assert (empty.status_code, named(empty)[0]) == (507, "insufficient_storage")
     assert api.get("/readyz").status_code == 503
     assert api.get(f"/api/responses/{row.pk}/").status_code == 200
     assert engine.prompts == []
