@@ -23,12 +23,19 @@ def compare(contenders: Sequence[Contender], size: Size) -> list[str]:
     ]
     rows = []
     for contender in contenders:
-        answers = measure(contender, Job(talks, max_tokens=size.answer), size.count).answers
-        first, second = (median(answers, f".{turn}") for turn in (1, 2))
-        rows.append([contender.name, f"{first:.2f} s", f"{second:.2f} s", f"{second / first:.2f}"])
+        cell = measure(contender, Job(talks, max_tokens=size.answer), size.count)
+        rows.append(row(contender.name, cell.answers))
     said = f"Two turns, the first prompt has {LENGTH} tokens; one client, median of {TIMES}:"
     head = ["", "first piece, first turn", "second turn", "second / first"]
     return [said, table(head, rows)]
+
+
+def row(name: str, answers: Sequence[Answer]) -> list[str]:
+    """One contender's; refused when one of its answers is none."""
+    if any(answer.trouble for answer in answers):
+        return [name, "refused", "refused", "refused"]
+    first, second = (median(answers, f".{turn}") for turn in (1, 2))
+    return [name, f"{first:.2f} s", f"{second:.2f} s", f"{second / first:.2f}"]
 
 
 def median(answers: Sequence[Answer], turn: str) -> float:

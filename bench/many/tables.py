@@ -81,23 +81,29 @@ def ratios(results: Results) -> tuple[str, list[str]]:
 
 def ratio(ours: Sequence[Cell], theirs: Sequence[Cell]) -> tuple[list[str], list[str]]:
     """Over the rounds in which both gave the same answers; refused for the others."""
-    sound, refused = [], []
-    for number, (one, other) in enumerate(zip(ours, theirs, strict=True), 1):
-        found = objections([one], [other])
-        refused += [f"round {number}: {objection}" for objection in shortened(found)]
-        if not found:
-            sound.append((one, other))
+    refused = [
+        f"round {number}: {objection}"
+        for number, (one, other) in enumerate(zip(ours, theirs, strict=True), 1)
+        for objection in shortened(objections([one], [other]))
+    ]
+    sound = comparable(ours, theirs)
     if not sound:
         return ["refused"] * len(SIDES) + [f"0 of {len(ours)}"], refused
     sides = [spread([figure(a) / figure(b) for a, b in sound]) for figure in FIGURES]
     return [*sides, f"{len(sound)} of {len(ours)}"], refused
 
 
+def comparable(ours: Sequence[Cell], theirs: Sequence[Cell]) -> list[tuple[Cell, Cell]]:
+    """The rounds in which both gave the same answers."""
+    pairs = zip(ours, theirs, strict=True)
+    return [(one, other) for one, other in pairs if not objections([one], [other])]
+
+
 def share_of_ceiling(results: Results) -> str:
-    """One sentence."""
+    """One sentence, of the rounds with the same answers."""
     shares = []
     for clients, by_name in results.cells.items():
-        pairs = zip(by_name[OURS], by_name[CEILING], strict=True)
-        share = statistics.median(one.rate / other.rate for one, other in pairs)
-        shares.append(f"{share:.0%} at {clients}")
+        rates = [a.rate / b.rate for a, b in comparable(by_name[OURS], by_name[CEILING])]
+        share = f"{statistics.median(rates):.0%}" if rates else "refused"
+        shares.append(f"{share} at {clients}")
     return f"Of the engine's own speed arrive over HTTP, at so many clients: {', '.join(shares)}."
