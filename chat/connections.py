@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Awaitable, Callable, MutableMapping
+from enum import StrEnum
 from typing import Any
 
 Message = MutableMapping[str, Any]
+Callback = Callable[[], None]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -22,40 +24,58 @@ KEY = "llmsite.connection"  # in the ASGI scope
 logger = logging.getLogger(__name__)
 
 
-class Connection:
-    """One HTTP exchange: it ends finished, when the whole answer was sent, or else closed.
+class Exchange(StrEnum):
+    """How far an exchange is. FINISHED: the whole answer was sent. CLOSED: the client left before
+    that, or was failed."""
 
-    closed: the client left before that, or was failed. Nothing is called back after the exchange
-    finished, also when its TCP connection, which may carry other exchanges, ends later.
+    OPEN = "open"
+    FINISHED = "finished"
+    CLOSED = "closed"
+
+
+class Connection:
+    """One HTTP exchange, which ends once.
+
+    Nothing is called back after it finished, also when its TCP connection, which may carry other
+    exchanges, ends later.
     """
 
     def __init__(self) -> None:
-        self.closed = False
-        self.finished = False
-        self._callbacks: list[Callable[[], None]] = []
-        self._at_end: list[Callable[[], None]] = []
+        self._state = Exchange.OPEN
+        self._callbacks: list[Callback] = []
+        self._at_end: list[Callback] = []
         self._lock = threading.Lock()
 
-    def on_close(self, callback: Callable[[], None]) -> None:
+    @property
+    def closed(self) -> bool:
+        """Whether the client left before its answer was complete."""
+        return self._state is Exchange.CLOSED
+
+    @property
+    def finished(self) -> bool:
+        """Whether its answer was sent to the end."""
+        return self._state is Exchange.FINISHED
+
+    def on_close(self, callback: Callback) -> None:
         """Call back once when the client leaves; at once when it has left already.
 
         It is called on the event loop's thread (or here), so it must be quick. What it
         raises is logged and reaches nobody.
         """
         with self._lock:
-            if not self.closed:
-                if not self.finished:
-                    self._callbacks.append(callback)
+            if self._state is Exchange.OPEN:
+                self._callbacks.append(callback)
+            if self._state is not Exchange.CLOSED:
                 return
         _call(callback)
 
-    def on_end(self, callback: Callable[[], None]) -> None:
+    def on_end(self, callback: Callback) -> None:
         """Call back once when the exchange ends, however; at once when it has ended already.
 
         As above: quick, and what it raises is logged.
         """
         with self._lock:
-            if not self.closed and not self.finished:
+            if self._state is Exchange.OPEN:
                 self._at_end.append(callback)
                 return
         _call(callback)
@@ -63,23 +83,24 @@ class Connection:
     def close(self) -> None:
         """The client left."""
         with self._lock:
-            if self.closed or self.finished:
-                return
-            self.closed = True
-            callbacks = [*self._callbacks, *self._at_end]
-            self._callbacks, self._at_end = [], []
-        for callback in callbacks:
+            left, ended = self._end(Exchange.CLOSED)
+        for callback in [*left, *ended]:
             _call(callback)
 
     def finish(self) -> None:
         """The answer is complete: what happens to the connection now concerns nobody."""
         with self._lock:
-            if self.closed or self.finished:
-                return
-            self.finished = True
-            callbacks, self._callbacks, self._at_end = self._at_end, [], []
-        for callback in callbacks:
+            _, ended = self._end(Exchange.FINISHED)
+        for callback in ended:
             _call(callback)
+
+    def _end(self, state: Exchange) -> tuple[list[Callback], list[Callback]]:
+        """Who is to hear that the client left, and who that it ended; nobody a second time."""
+        if self._state is not Exchange.OPEN:
+            return [], []
+        self._state = state
+        callbacks, self._callbacks, self._at_end = (self._callbacks, self._at_end), [], []
+        return callbacks
 
 
 class ConnectionWatch:
@@ -129,7 +150,7 @@ def connection_of(request: Any) -> Connection:
     return unknown
 
 
-def _call(callback: Callable[[], None]) -> None:
+def _call(callback: Callback) -> None:
     try:
         callback()
     except Exception:  # one listener's mistake must not keep the others from hearing

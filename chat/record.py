@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from django.utils import timezone
@@ -42,6 +43,15 @@ SETTLED: dict[str, Any] = {"lease_until": None, "worker": "", "continuation": No
 RELEASED: dict[str, Any] = {"worker": "", "attempts": 0}
 
 
+class Hold(StrEnum):
+    """Whose a row is. RELEASED: it says that it waits for the next process. LOST: it is gone, was
+    settled, or is carried by somebody else."""
+
+    OURS = "ours"
+    RELEASED = "released"
+    LOST = "lost"
+
+
 @dataclass(slots=True, eq=False)
 class Record:
     """What a live response's row shall say, and how much of that it says already.
@@ -49,8 +59,7 @@ class Record:
     history: the fingerprint before this prompt. said: the prompt's own turns.
     text: what the ids say; readers may know more of it already, from a process before.
     stopped: somebody wished its end. suspended: this process stops, and the row stays open
-    for the next one. released: the row says that it waits for that.
-    lost: the row is gone, was settled or is carried by somebody else.
+    for the next one. hold: what this process still has of the row.
     stored: the outcome that the row says. told: its columns, as they were written last.
     leased_at: monotonic time of that lease.
     on_end: gives back the place among the requests that are served at once.
@@ -71,9 +80,8 @@ class Record:
     finished_at: datetime | None = None
     stopped: bool = False
     suspended: bool = False
-    released: bool = False
+    hold: Hold = Hold.OURS
     dirty: bool = True
-    lost: bool = False
     stored: Outcome | None = None
     told: dict[str, Any] = field(default_factory=dict)
     leased_at: float = 0.0
@@ -113,32 +121,32 @@ class Record:
         """Whether its row shall be written now."""
         return self.dirty or self._lease_is_old()
 
-    def news(self, outcome: Outcome | None, *, released: bool = False) -> dict[str, Any]:
+    def news(self, outcome: Outcome | None, hold: Hold) -> dict[str, Any]:
         """Columns that the row does not say yet; never none, or nobody noticed that it is gone.
 
         The lease is written when it is old: an index that stays as it is makes a write cheap.
         """
         news = {
             name: value
-            for name, value in self._columns(outcome, released=released).items()
+            for name, value in self._columns(outcome, hold).items()
             if name not in self.told or self.told[name] != value
         }
-        active = outcome is None and not released
+        active = outcome is None and hold is Hold.OURS
         if active and (self._lease_is_old() or not news):
             news["lease_until"] = timezone.now() + LEASE
         return news
 
-    def written(self, news: Mapping[str, Any], outcome: Outcome | None) -> None:
+    def written(self, news: Mapping[str, Any], outcome: Outcome | None, hold: Hold) -> None:
         """The row says this now."""
         self.told.update(news)
-        self.stored = outcome
+        self.stored, self.hold = outcome, hold
         if "lease_until" in news:
             self.leased_at = time.monotonic()
 
     def _lease_is_old(self) -> bool:
         return time.monotonic() > self.leased_at + LEASE.total_seconds() / RENEWALS
 
-    def _columns(self, outcome: Outcome | None, *, released: bool) -> dict[str, Any]:
+    def _columns(self, outcome: Outcome | None, hold: Hold) -> dict[str, Any]:
         """All that the row shall say, without a lease that goes on."""
         with self._lock:  # text and ids must be of one moment: a crash leaves just these
             text, token_ids = self.text, list(self.token_ids)
@@ -164,6 +172,6 @@ class Record:
                 "fingerprint": extend_fingerprint(self.history, [*self.said, answer]),
                 **SETTLED,
             }
-        elif released:
+        elif hold is Hold.RELEASED:
             values |= {**RELEASED, "lease_until": timezone.now()}
         return values

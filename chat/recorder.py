@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from chat.live import Outcome
 from chat.models import Response
-from chat.record import RELEASED, SETTLED, WORKER, Record
+from chat.record import RELEASED, SETTLED, WORKER, Hold, Record
 from chat.updates import update_active
 from modelhost.types import Finish, FinishReason, Usage
 
@@ -39,9 +39,9 @@ def commit(records: Sequence[Record]) -> Exception | None:
     """
     try:
         with transaction.atomic():
-            written = [_news(record) for record in records]
+            said = [_news(record) for record in records]
             changes = {
-                record.live.id: news for record, (news, _) in zip(records, written, strict=True)
+                record.live.id: news for record, (news, *_) in zip(records, said, strict=True)
             }
             gone = update_active(WORKER, changes)
     except (OperationalError, InterfaceError) as error:
@@ -55,18 +55,18 @@ def commit(records: Sequence[Record]) -> Exception | None:
             return next((one for one in errors if one), None)
         _give_up(records[0], error)
     else:
-        for record, (news, outcome) in zip(records, written, strict=True):
-            record.lost = record.live.id in gone
-            record.written(news, outcome)
+        for record, (news, outcome, hold) in zip(records, said, strict=True):
+            record.written(news, outcome, Hold.LOST if record.live.id in gone else hold)
     return None
 
 
-def _news(record: Record) -> tuple[dict[str, Any], Outcome | None]:
-    """What one row does not say yet, and the outcome that it says then, if any."""
+def _news(record: Record) -> tuple[dict[str, Any], Outcome | None, Hold]:
+    """What one row does not say yet, the outcome that it says then, if any, and whose it is."""
     record.dirty = False  # before reading: what comes meanwhile makes it dirty again
     finish, outcome = record.finish, record.outcome
-    record.released = outcome is None and record.goes_on_elsewhere(finish)
-    return record.news(outcome, released=record.released), outcome
+    released = outcome is None and record.goes_on_elsewhere(finish)
+    hold = Hold.RELEASED if released else Hold.OURS
+    return record.news(outcome, hold), outcome, hold
 
 
 def _keep_for_later(records: Sequence[Record]) -> None:

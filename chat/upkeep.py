@@ -15,7 +15,7 @@ from uuid import UUID
 from chat import idempotency, recovery, remote
 from chat.live import LiveResponse, Outcome
 from chat.models import Response
-from chat.record import Record
+from chat.record import Hold, Record
 from chat.recorder import commit
 from modelhost.errors import LoadFailed, NotReady
 from modelhost.host import host
@@ -59,9 +59,9 @@ class Upkeep:
         try:
             self._note(commit(due))
             for record in due:
-                if record.lost:
+                if record.hold is Hold.LOST:
                     self._drop(record)
-                elif record.stored or record.released:
+                elif record.stored or record.hold is Hold.RELEASED:
                     self._end(record, record.stored)
         except Exception:  # this thread carries everybody's answers: it must go on
             logger.exception("%d responses could not be written; trying again", len(due))

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from enum import StrEnum
 from queue import SimpleQueue
 from typing import Any
 
@@ -23,6 +24,14 @@ LAST_WORDS = 0.5  # seconds for what was settled at the end to reach its readers
 GRACE = 4.0  # seconds behind the drain for the engine, the last words and the server
 
 logger = logging.getLogger(__name__)
+
+
+class Stage(StrEnum):
+    """How far the end has come. DRAINED: whatever was running is written."""
+
+    SERVING = "serving"
+    DRAINING = "draining"
+    DRAINED = "drained"
 
 
 class Shutdown:
@@ -45,8 +54,7 @@ class Shutdown:
         self._seconds = seconds
         self._leave = leave
         self._once = threading.Lock()
-        self._drained = False
-        self._settled = False
+        self._stage = Stage.SERVING
         self._watching = False
         self._told = False
         self._servers: dict[int, Any] = {}
@@ -56,12 +64,12 @@ class Shutdown:
     def settle(self) -> None:
         """Drain and unload. Blocks; does nothing when it is done."""
         with self._once:
-            if self._settled:
+            if self._stage is not Stage.SERVING:
                 return
-            self._settled = True
+            self._stage = Stage.DRAINING
             try:
                 self._drain(self._seconds)
-                self._drained = True
+                self._stage = Stage.DRAINED
             finally:
                 self._unload()
 
@@ -162,7 +170,7 @@ class Shutdown:
         timer.start()
 
     def _leave_now(self, code: int | None = None) -> None:
-        self._leave((0 if self._drained else 1) if code is None else code)
+        self._leave(int(self._stage is not Stage.DRAINED) if code is None else code)
 
     @staticmethod
     def _in_background(work: Callable[[], None]) -> None:

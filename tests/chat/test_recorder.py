@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from chat.live import LiveResponse
 from chat.models import Conversation, Prompt, Response
-from chat.record import WORKER, Record
+from chat.record import WORKER, Hold, Record
 from chat.recorder import commit
 from modelhost.types import Finish, FinishReason, Piece, Role, Turn, Usage
 
@@ -57,7 +57,7 @@ def test_all_news_go_into_one_transaction(user, django_assert_max_num_queries):
 
     assert [row_of(record).text for record in records] == [f"text {at}" for at in range(30)]
     assert {row_of(record).status for record in records} == {"streaming"}
-    assert not any(record.dirty or record.lost for record in records)
+    assert not any(record.dirty or record.hold is Hold.LOST for record in records)
 
 
 def test_an_end_is_written_with_everything_that_belongs_to_it(user):
@@ -131,7 +131,7 @@ def test_a_row_that_another_process_carries_is_not_written(user, worker):
     Response.objects.update(worker=worker)
     commit([record])
 
-    assert record.lost
+    assert record.hold is Hold.LOST
     assert row_of(record).text == ""
 
 
@@ -181,7 +181,7 @@ def test_of_many_rows_those_that_are_gone_are_known(user):
     Response.objects.filter(pk=records[3].live.id).update(worker="another-host:1")
     commit(records)
 
-    assert [record.lost for record in records] == [False, True, False, True, False]
+    assert [record.hold is Hold.LOST for record in records] == [False, True, False, True, False]
     assert [row_of(records[at]).text for at in (0, 2, 4)] == ["text 0", "text 2", "text 4"]
     assert row_of(records[3]).text == ""
 
@@ -213,7 +213,7 @@ def test_a_row_that_is_gone_is_noticed(user):
     Response.objects.all().delete()
     commit([record])
 
-    assert record.lost
+    assert record.hold is Hold.LOST
 
 
 @pytest.mark.parametrize("status", ["done", "stopped", "failed", "interrupted"])
@@ -222,7 +222,7 @@ def test_a_settled_row_is_never_written_again(user, status):
     Response.objects.update(status=status)
     commit([record])
 
-    assert record.lost
+    assert record.hold is Hold.LOST
     assert (row_of(record).text, row_of(record).status) == ("", status)
 
 
@@ -235,4 +235,4 @@ def test_the_database_knows_only_our_statuses(user):
 def test_a_record_of_nothing_has_no_row(db):
     record = Record(live=LiveResponse(uuid.uuid4()), history="", said=[])
     commit([record])
-    assert record.lost
+    assert record.hold is Hold.LOST

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 
 from chat import recorder, responses
@@ -33,6 +34,31 @@ def test_what_is_cut_stays_open_with_its_text(user, serve):
     assert row.lease_until <= timezone.now()
     assert row.continuation["prompt_ids"]
     assert supervisor.active == 0
+
+
+def test_what_the_database_refuses_at_the_end_is_written_while_there_is_time(
+    user, serve, monkeypatch
+):
+    gate = Turnstile()
+    serve(ScriptedEngine("Hello", ", ", "world", gate=gate))
+    accepted = ask(user)
+    update, refused = recorder.update_active, []
+
+    def refusing(worker, changes):
+        if supervisor._stopping and len(refused) < 2:
+            refused.append(changes)
+            raise OperationalError("the server closed the connection")
+        return update(worker, changes)
+
+    monkeypatch.setattr(recorder, "update_active", refusing)
+    gate.admit()
+    eventually(lambda: accepted.live.text)
+    supervisor.stop()
+
+    row = row_of(accepted)
+    assert len(refused) == 2
+    assert (row.status, row.text, row.worker) == ("streaming", "Hello", "")
+    assert row.lease_until <= timezone.now()
 
 
 def test_whoever_waits_is_told_to_ask_again(user, serve, gate):
