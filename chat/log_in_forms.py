@@ -1,20 +1,22 @@
 """Log-in forms that refuse a name that nobody can have before anything is done with it.
 
-What counts wrong passwords stores the name, and PostgreSQL has no room for a longer one.
+What counts wrong passwords stores the name, and PostgreSQL has no room for a longer one. It is
+asked before a password is looked at, which takes a while: so once more behind that.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from axes.handlers.proxy import AxesProxyHandler
 from django.contrib.auth import get_user_model
 from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import ValidationError
 from unfold.forms import AuthenticationForm as AdminAuthenticationForm
 
 
-class PossibleName:
-    """A user name is no longer than its column."""
+class Limited:
+    """A user name is no longer than its column, and passwords are not tried all at once."""
 
     cleaned_data: dict[str, Any]
 
@@ -25,10 +27,18 @@ class PossibleName:
             raise ValidationError("There is no such user name.")
         return name
 
+    def confirm_login_allowed(self, user: Any) -> None:
+        """The password is right. Raises ValidationError where too many wrong ones came with it."""
+        super().confirm_login_allowed(user)  # type: ignore[misc]
+        tried: Any = self.request  # type: ignore[attr-defined]
+        if not AxesProxyHandler.is_allowed(tried, {"username": user.get_username()}):
+            tried.axes_locked_out = True  # what axes' middleware answers
+            raise ValidationError("Too many wrong passwords.")
 
-class LogInForm(PossibleName, AuthenticationForm):
+
+class LogInForm(Limited, AuthenticationForm):
     """Of the chat page."""
 
 
-class AdminLogInForm(PossibleName, AdminAuthenticationForm):
+class AdminLogInForm(Limited, AdminAuthenticationForm):
     """Of the admin."""

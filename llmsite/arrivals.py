@@ -82,6 +82,12 @@ class ArrivingChannel(HTTPChannel):
         arrivals.begun(self)
         super().allHeadersReceived()  # type: ignore[no-untyped-call]
 
+    def _send100Continue(self) -> None:  # noqa: N802
+        """Ask for the body, unless it was refused already: nothing comes behind an answer."""
+        request: Any = self.requests[-1]
+        if not request.is_refused:
+            super()._send100Continue()  # type: ignore[no-untyped-call]
+
     def allContentReceived(self) -> None:  # noqa: N802
         """It has asked."""
         arrivals.end(self)

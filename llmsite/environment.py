@@ -57,9 +57,13 @@ class Environment(environ.Env):
             raise ImproperlyConfigured(f"{var} is {text!r}; true or false is needed.")
         return text in self.BOOLEAN_TRUE_STRINGS if text else default
 
+    def list(self, var: Any, default: Any = ()) -> Any:
+        """Texts, separated by commas and perhaps by spaces; the default where there is none."""
+        return [text.strip() for text in self.str(var).split(",") if text.strip()] or [*default]
+
     def hosts(self, var: Any, default: Any) -> Any:
         """Names of this server, separated by commas."""
-        names = [name.strip() for name in self.str(var).split(",") if name.strip()] or default
+        names = self.list(var, default)
         if odd := [name for name in names if "/" in name or " " in name]:
             raise ImproperlyConfigured(
                 f"{var} has {odd[0]!r}; a name without a scheme is needed, as chat.example.org."
@@ -81,7 +85,7 @@ class Environment(environ.Env):
             raise ImproperlyConfigured(f"{var} is {value}; a number from 1 on is needed.")
         return value
 
-    def unread(self, prefix: Any) -> list[Any]:
+    def unread(self, prefix: Any) -> Sequence[Any]:
         """Variables that begin so and that nobody has asked for."""
         return sorted(name for name in os.environ.keys() - self._read if name.startswith(prefix))
 

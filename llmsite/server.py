@@ -48,6 +48,11 @@ class CountedRequest(WebRequest):
         super().__init__(*args, **{**options, "parsePOSTFormSubmission": False})
         self.flow = Flow(lambda: self.transport.abortConnection())
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether it has its answer before its body."""
+        return self._refused
+
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:  # noqa: N802
         """The request is here. Its target may be a whole address (RFC 9112, section 3.2.2)."""
         if path.lower().startswith((b"http://", b"https://")):

@@ -31,10 +31,10 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 
 # The model. See modelhost.types.ModelSpec.
 DTYPES = ["auto", "fp32", "fp16", "bf16", "float32", "float16", "bfloat16"]  # torch's names as well
-LLMSITE_MODEL = env.str("LLMSITE_MODEL", default="demo")
+LLMSITE_MODEL = env.str("LLMSITE_MODEL", default="") or "demo"
 LLMSITE_REVISION = env.str("LLMSITE_REVISION", default="") or None
 LLMSITE_ADAPTER = env.str("LLMSITE_ADAPTER", default="") or None
-LLMSITE_DEVICE = env.str("LLMSITE_DEVICE", default="auto")
+LLMSITE_DEVICE = env.str("LLMSITE_DEVICE", default="") or "auto"
 LLMSITE_DTYPE = env.choice("LLMSITE_DTYPE", DTYPES, default="auto")
 LLMSITE_QUANTIZE = env.choice("LLMSITE_QUANTIZE", ["", "int8", "int4"], default="")
 LLMSITE_CACHE = env.str("LLMSITE_CACHE", default="") or None

@@ -9,12 +9,13 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from modelhost.types import ToolCall
 
 FENCE = re.compile(r"```(?:python)?\s*\n?(.*?)(?:```|\Z)", re.DOTALL)
+DEEPEST = 100  # levels of lists and objects, one in the other
 
 
 class ChatGLMAnswer:
@@ -132,14 +133,28 @@ def parse_json_call(text: str) -> ToolCall | None:
 def interchangeable(data: Any) -> bool:
     """Whether everybody can store and send it: JSON in UTF-8 (RFC 8259) without the character NUL.
 
-    Python reads more: NaN, halves of surrogate pairs; and PostgreSQL keeps no NUL.
+    Python reads more: NaN, halves of surrogate pairs; and PostgreSQL keeps no NUL, and
+    what is nested deeper than DEEPEST cannot be written with indents, as a page shows it.
     """
     try:
         text = json.dumps(data, allow_nan=False, ensure_ascii=False)
         text.encode()
     except (ValueError, TypeError, RecursionError):
         return False
-    return "\\u0000" not in text.replace("\\\\", "")
+    return "\\u0000" not in text.replace("\\\\", "") and not _is_deep(data)
+
+
+def _is_deep(data: Any) -> bool:
+    level = [data]
+    for _ in range(DEEPEST):
+        level = [inner for one in level for inner in _parts(one)]
+    return bool(level)
+
+
+def _parts(data: Any) -> Iterable[Any]:
+    if isinstance(data, dict):
+        return data.values()
+    return data if isinstance(data, list | tuple) else ()
 
 
 def write_python_call(call: ToolCall) -> str:

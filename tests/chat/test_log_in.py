@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from axes.models import AccessAttempt
 from django.contrib.auth import get_user_model
+from django.contrib.auth.backends import ModelBackend
 from django.test import Client
 
 from chat.models import ApiKey
@@ -35,6 +36,24 @@ def test_after_so_many_wrong_passwords_the_right_one_is_not_looked_at(grace, set
     assert refused.status_code == 429
     assert "Try again in 15 minutes" in refused.content.decode()
     assert int(refused["Retry-After"]) == 900
+
+
+@pytest.mark.parametrize("path", ["/login/", "/admin/login/"])
+def test_passwords_that_are_tried_at_once_are_counted_too(grace, settings, monkeypatch, path):
+    settings.AXES_FAILURE_LIMIT = 3
+    look = ModelBackend.authenticate
+
+    def slowly(self, request, username=None, password=None, **more):
+        if password == PASSWORD:  # the wrong ones came with it, and were looked at first
+            for _ in range(3):
+                try_in("wrong", path=path)
+        return look(self, request, username=username, password=password, **more)
+
+    monkeypatch.setattr(ModelBackend, "authenticate", slowly)
+    refused = try_in(PASSWORD, path=path)
+
+    assert refused.status_code == 429
+    assert "sessionid" not in refused.cookies
 
 
 def test_nobody_locks_another_one_out_from_elsewhere(grace, settings):

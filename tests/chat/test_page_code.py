@@ -28,7 +28,9 @@ BLOCKS = {
     "~~~\na\n```\nb\n~~~": "a\n```\nb\n",
     "```\nnot closed": "not closed",
     "```\nclosed\n  ```  ": "closed\n",
+    "~~~sh\r\nls\r\n~~~\r\n": "ls\r\n",
 }
+SPACES = 40_000
 
 
 def test_code_grows_in_a_block_of_its_own(signed_in, serve):
@@ -107,3 +109,33 @@ def test_only_fences_make_blocks(signed_in, serve):
         ended(signed_in)
         expect(signed_in.locator("pre")).to_have_count(index + 1)
         assert signed_in.locator("pre").last.text_content() == code
+
+
+GROW = """async (pieces) => {
+    const { growingText } = await import("/static/chat/prose.js");
+    const box = document.createElement("div");
+    const text = growingText(box);
+    const begun = performance.now();
+    let whole = "";
+    for (const piece of pieces) text.show((whole += piece));
+    text.end();
+    const code = box.querySelector("code")?.textContent;
+    return [code, performance.now() - begun];
+}"""
+
+
+def test_however_a_text_comes_its_blocks_are_the_same(signed_in, serve):
+    serve(ScriptedEngine())
+    signed_in.goto("/")
+    for text, code in BLOCKS.items():
+        for pieces in ([text], list(text)):
+            assert signed_in.evaluate(GROW, pieces)[0] == code
+
+
+def test_a_long_line_of_spaces_in_code_does_not_stop_the_page(signed_in, serve):
+    serve(ScriptedEngine())
+    signed_in.goto("/")
+    code, took = signed_in.evaluate(GROW, ["```\n", " " * SPACES, "x", "\n```\n"])
+
+    assert code == " " * SPACES + "x\n"
+    assert took < 1000  # milliseconds

@@ -97,6 +97,22 @@ def test_a_list_that_is_read_again_leaves_the_keyboard_where_it_is(signed_in, ap
     ended(signed_in)
 
 
+def test_older_conversations_are_listed_once_however_often_one_presses(signed_in, engine):
+    def page(route):
+        last = "cursor=" in route.request.url
+        row = {"id": "b" if last else "a", "title": "Last" if last else "First", "created_at": 0}
+        following = None if last else "http://server/api/conversations/?cursor=b"
+        route.fulfill(json={"results": [row], "next": following})
+
+    signed_in.route("**/api/conversations/**", page)
+    signed_in.goto("/")
+    button(signed_in, "Show older").dblclick()
+    expect(button(signed_in, "Show older")).to_be_hidden()
+    signed_in.wait_for_load_state("networkidle")
+
+    expect(signed_in.locator("#conversations a")).to_have_text(["First", "Last"])
+
+
 def test_the_menu_of_a_narrow_screen_is_used_by_keyboard(signed_in, api, engine):
     api.post("/chat/new/message/", json={"prompt": "Older"})
     signed_in.set_viewport_size({"width": 390, "height": 780})

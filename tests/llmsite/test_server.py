@@ -74,6 +74,18 @@ def test_a_client_that_announces_too_much_is_refused_before_it_sends(server):
     assert json.loads(body)["error"]["code"] == "body_too_large"
 
 
+@pytest.mark.parametrize(("length", "interim"), [(62914560, False), (1000, True)])
+def test_a_client_that_asks_before_it_sends_is_told_one_thing(server, settings, length, interim):
+    settings.LLMSITE_BODY_SECONDS = 0.5
+    with connected(server) as connection:
+        told = (f"Content-Length: {length}", "Expect: 100-continue")
+        connection.sendall(head("/chat/new/message/", *told))
+        answer = read_all(connection)
+
+    assert answer.startswith(b"HTTP/1.1 100 " if interim else b"HTTP/1.1 413 ")
+    assert answer.count(b"HTTP/1.1") == (2 if interim else 1)
+
+
 def test_what_a_refused_client_still_sends_is_dropped_and_its_connection_ends(server):
     with connected(server) as connection:
         connection.sendall(head("/chat/new/message/", f"Content-Length: {2 << 20}"))

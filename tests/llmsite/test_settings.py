@@ -39,6 +39,15 @@ def test_what_is_no_duration_is_named(monkeypatch, text):
         Environment().seconds("LLMSITE_DRAIN_SECONDS")
 
 
+@pytest.mark.parametrize(
+    ("text", "names"), [("gpt-4o, org/model ", ["gpt-4o", "org/model"]), (" , ", []), ("", [])]
+)
+def test_names_in_a_list_may_have_spaces_between_them(monkeypatch, text, names):
+    monkeypatch.setenv("LLMSITE_MODEL_ALIASES", text)
+
+    assert Environment().list("LLMSITE_MODEL_ALIASES") == names
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("", 10.0), ("0", 0.0), ("2.5", 2.5)])
 def test_a_duration_may_be_none(monkeypatch, text, seconds):
     monkeypatch.setenv("LLMSITE_DRAIN_SECONDS", text)

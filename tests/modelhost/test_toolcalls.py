@@ -136,6 +136,18 @@ def test_nor_is_it_a_call_in_chatglms_form(value):
     assert read(ChatGLMAnswer(["get_time"]), [text]) == (text, ())
 
 
+@pytest.mark.parametrize(("levels", "calls"), [(80, 1), (120, 0)])
+def test_a_call_is_nested_only_so_deeply(levels, calls):
+    value = "[" * levels + "]" * levels
+    tagged = f'<tool_call>{{"name": "f", "arguments": {{"x": {value}}}}}</tool_call>'
+    fenced = f"get_time\n```python\ntool_call(x={value})\n```"
+
+    for answer, text in ((TaggedAnswer(), tagged), (ChatGLMAnswer(["get_time"]), fenced)):
+        shown, called = read(answer, [text])
+        assert len(called) == calls
+        assert shown == ("" if calls else text)
+
+
 def test_what_only_looks_like_a_nul_is_kept():
     text = (
         r'<tool_call>{"name": "f", "arguments": {"x": "\\u0000", "y": "\ud83d\ude00"}}</tool_call>'

@@ -7,6 +7,7 @@ const FIRST = "/api/conversations/";
 const list = document.getElementById("conversations");
 const older = document.getElementById("older");
 let next = null; // the address of the next page
+let loadingOlder = false;
 
 /** Load the newest conversations, or those behind the ones shown. Throws Refused. */
 export async function load(address = FIRST) {
@@ -18,8 +19,15 @@ export async function load(address = FIRST) {
   older.hidden = !next;
 }
 
-export function loadOlder() {
-  return load(next);
+/** Once, however often it is asked for meanwhile. Throws Refused. */
+export async function loadOlder() {
+  if (loadingOlder) return;
+  loadingOlder = true;
+  try {
+    await load(next);
+  } finally {
+    loadingOlder = false;
+  }
 }
 
 /** The page's address for a conversation. */

@@ -7,8 +7,9 @@ import { addCode } from "./code.js";
 const OPENS = /^([ \t]*)(`{3,}(?=[^`]*$)|~{3,})[ \t]*(\S*)/;
 const CLOSES = /^[ \t]*(`{3,}|~{3,})[ \t\r]*$/;
 // The same of a line whose end has not come.
-const MAY_OPEN = /^[ \t]*(`{0,2}|`{3,}[^`]*|~{0,2}|~{3,}.*)$/;
-const MAY_CLOSE = /^[ \t]*(`*|~*)[ \t\r]*$/;
+const MAY_OPEN = /^[ \t]*(`{0,2}|`{3,}[^`]*|~{0,2}|~{3,}[^\n]*)$/; // `.` would end at \r
+// Space is matched in one place only: in two, a long line of it takes the square of its length.
+const MAY_CLOSE = /^[ \t]*(?:(?:`+|~+)[ \t\r]*|\r*)$/;
 
 /** Let `box` show a text: `show` all of it so far, `end` when there is no more. */
 export function growingText(box) {
