@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
@@ -30,8 +31,17 @@ from chat.threads import in_thread
 MOST = 32  # responses that one socket follows at once
 LOOK_AGAIN = 25.0  # seconds without a message after which rights are looked at again
 WAITING = 16  # messages of one socket that nobody has looked at; beyond it the client waits
+WORKED_OFF = 5.0  # seconds for what a client had sent before it left; daphne allows 10
 
 logger = logging.getLogger(__name__)
+
+
+class Socket(StrEnum):
+    """How far a socket is. HUNG_UP: we closed it. LEFT: the client is gone."""
+
+    OPEN = "open"
+    HUNG_UP = "hung up"
+    LEFT = "left"
 
 
 class ChatConsumer(AsyncWebsocketConsumer):
@@ -43,9 +53,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self._messages: asyncio.Queue[str] = asyncio.Queue(WAITING)
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: set[Connection] = set()  # of what is followed
-        self._closing = False
+        self._worker: asyncio.Task[None] | None = None
+        self._state = Socket.OPEN
         try:
             await super().__call__(scope, receive, send)
+            await self._work_off()
         finally:
             self._leave()
             for connection in list(self._open):
@@ -70,12 +82,12 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.hang_up(failure.status)
             return
         await self._said(self.accept())
-        self._begin(self._work)
+        self._worker = self._begin(self._work)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """A message: have it worked on, after those before it."""
-        if self._closing:
-            return  # it was on its way when we hung up
+        if self._state is Socket.HUNG_UP:
+            return  # it was on its way
         if text_data is None:
             await self.hang_up(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         elif len(text_data.encode()) > settings.LLMSITE_MAX_BODY:  # `serve` lets none pass
@@ -85,21 +97,23 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def disconnect(self, code: int) -> None:
         """The client is gone: nothing is said from now on, also while that is being dealt with."""
-        self._closing = True
+        if self._state is Socket.OPEN:
+            self._state = Socket.LEFT
 
     async def hang_up(self, status: int) -> None:
         """Close for a reason that has a status in HTTP: codes from 4000 on are an application's.
 
         daphne takes no others of its application (RFC 6455, section 7.4.2).
         """
-        if not self._closing:
-            self._closing = True
+        if self._state is Socket.OPEN:
+            self._state = Socket.HUNG_UP
             await self._said(self.close(4000 + status))
 
-    def _begin(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
+    def _begin(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> asyncio.Task[None]:
         task = asyncio.create_task(self._guarded(work, *arguments))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _guarded(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         try:
@@ -112,18 +126,37 @@ class ChatConsumer(AsyncWebsocketConsumer):
         """One message after the other."""
         while True:
             text = await self._next()
-            if self._closing:
+            if self._state is Socket.HUNG_UP:
                 return  # nobody would hear of what is begun now
-            full, connection = len(self._open) >= MOST, Connection()
-            self._open.add(connection)
-            reply = await in_thread(reply_to, text, self.scope, connection, full)
-            await self._tell(reply.message)
-            if reply.live is not None:
-                self._begin(self._follow, reply, connection)
-                continue
-            self._open.discard(connection)
-            if reply.message.get("status") == HTTPStatus.UNAUTHORIZED:
-                await self.hang_up(HTTPStatus.UNAUTHORIZED)  # the key or session is over
+            try:
+                await self._take(text)
+            finally:
+                self._messages.task_done()
+
+    async def _take(self, text: str) -> None:
+        full, connection = len(self._open) >= MOST, Connection()
+        self._open.add(connection)
+        if self._state is Socket.LEFT:
+            connection.close()  # what is begun now has nobody who waits for it
+        reply = await in_thread(reply_to, text, self.scope, connection, full)
+        await self._tell(reply.message)
+        if reply.live is not None and self._state is Socket.OPEN:
+            self._begin(self._follow, reply, connection)
+            return
+        self._open.discard(connection)
+        if reply.message.get("status") == HTTPStatus.UNAUTHORIZED:
+            await self.hang_up(HTTPStatus.UNAUTHORIZED)  # the key or session is over
+
+    async def _work_off(self) -> None:
+        """What a client had sent before it left counts, as a request does over HTTP."""
+        if self._state is not Socket.LEFT or self._worker is None:
+            return
+        for connection in list(self._open):
+            connection.close()
+        rest = asyncio.create_task(self._messages.join())
+        first = asyncio.FIRST_COMPLETED
+        await asyncio.wait({rest, self._worker}, timeout=WORKED_OFF, return_when=first)
+        rest.cancel()
 
     async def _next(self) -> str:
         """The next message. While none comes, whoever opened the socket is looked at again."""
@@ -140,7 +173,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         try:
             async with aclosing(events.follow(live, reply.after, omitted=reply.omitted)) as told:
                 async for event in told:
-                    if self._closing:
+                    if self._state is not Socket.OPEN:
                         return
                     if event is not None:
                         await self._tell(event.as_message())
@@ -152,7 +185,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.hang_up(HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _tell(self, message: dict[str, Any]) -> None:
-        if not self._closing:
+        if self._state is Socket.OPEN:
             await self._said(self.send(text_data=events.one_line(message)))
 
     async def _said(self, sending: Awaitable[None]) -> None:
@@ -160,4 +193,5 @@ class ChatConsumer(AsyncWebsocketConsumer):
         try:
             await sending
         except (OSError, RuntimeError):
-            self._closing = True
+            if self._state is Socket.OPEN:
+                self._state = Socket.LEFT

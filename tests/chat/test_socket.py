@@ -138,6 +138,31 @@ def test_a_client_that_vanishes_is_one_less_that_waits(opened, turnstile, policy
     eventually(lambda: Response.objects.get().status == status)
 
 
+def test_what_a_client_sent_before_it_left_counts(opened, turnstile):
+    socket = opened()
+    socket.ask("First", on_disconnect="finish")
+    turnstile.admit()
+    first = socket.hear_text()["message_id"]
+    for _ in range(5):
+        socket.tell("ping")
+    socket.tell("stop", message_id=first)
+    socket.tell("ask", prompt="For whoever comes", on_disconnect="finish")
+    socket.tell("ask", prompt="For me alone", on_disconnect="stop")
+    socket.connection.close()
+
+    status = dict.fromkeys(["First", "For me alone"], "stopped")
+    eventually(lambda: dict(ended("stopped")) == status)
+    turnstile.set()
+    eventually(lambda: ended("done") == [("For whoever comes", "done")])
+    assert (Response.objects.count(), readers.total) == (3, 0)
+
+
+def ended(how: str) -> list[tuple[str, str]]:
+    """The prompts whose responses ended so."""
+    rows = Response.objects.filter(status=how).order_by("created_at")
+    return list(rows.values_list("prompt__content", "status"))
+
+
 def test_a_message_that_cannot_be_stored_is_refused_by_its_name(socket, engine):
     socket.tell("ask", id="mine", prompt="a\0b")
 
