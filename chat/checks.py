@@ -12,6 +12,8 @@ from django.conf import settings
 from django.core import checks
 from django.db import connections
 
+PREFIX = "LLMSITE_"  # of all settings of this project
+
 
 @checks.register()
 def no_atomic_requests(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
@@ -70,9 +72,10 @@ def every_variable_is_read(app_configs: Any, **options: Any) -> list[checks.Chec
 
 
 def _meant(name: str) -> str:
-    known = [one for one in dir(settings) if one.startswith("LLMSITE_")]
-    similar = get_close_matches(name, known, n=1)
-    return f"{similar[0]} was meant?" if similar else ""
+    # Without what all begin with: that alone would be likeness enough.
+    known = [one.removeprefix(PREFIX) for one in dir(settings) if one.startswith(PREFIX)]
+    similar = get_close_matches(name.removeprefix(PREFIX), known, n=1)
+    return f"{PREFIX}{similar[0]} was meant?" if similar else ""
 
 
 @checks.register()
@@ -89,6 +92,7 @@ def defaults_are_in_range(app_configs: Any, **options: Any) -> list[checks.Check
         "LLMSITE_MAX_STREAMS": settings.LLMSITE_MAX_STREAMS >= 1,
         "LLMSITE_MAX_STREAMS_PER_CALLER": settings.LLMSITE_MAX_STREAMS_PER_CALLER >= 1,
         "LLMSITE_EVENTS_PER_SECOND": settings.LLMSITE_EVENTS_PER_SECOND > 0,
+        "LLMSITE_PROXIES": settings.LLMSITE_PROXIES >= 0,
         "LLMSITE_DISK_RESERVE": settings.LLMSITE_DISK_RESERVE >= 0,
         "LLMSITE_MAX_BODY": settings.LLMSITE_MAX_BODY >= 1024,
         "LLMSITE_BODY_SECONDS": settings.LLMSITE_BODY_SECONDS > 0,

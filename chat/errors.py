@@ -17,7 +17,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, JsonResponse
 from rest_framework import exceptions
-from rest_framework.response import Response as APIResponse
 from rest_framework.views import set_rollback
 
 from chat.admission import Overloaded
@@ -247,7 +246,7 @@ def _flatten(detail: Any, path: str) -> Iterator[tuple[str, str]]:
         yield path or "body", str(detail)
 
 
-def exception_handler(error: Exception, context: dict[str, Any]) -> APIResponse | None:
+def exception_handler(error: Exception, context: dict[str, Any]) -> JsonResponse | None:
     """REST framework's hook: every error of every view goes through here."""
     failure = failure_of(error)
     if failure is None:
@@ -258,19 +257,14 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> APIResponse 
     headers = dict(failure.headers)
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
-    return APIResponse(
-        failure.body(path),
-        status=failure.status,
-        headers=headers,
-        content_type=failure.content_type(path),
-    )
+    return respond(failure, path, headers)
 
 
-def respond(failure: Failure, path: str) -> JsonResponse:
-    """A failure as an answer outside of REST framework's views."""
+def respond(failure: Failure, path: str, headers: Mapping[str, str] | None = None) -> JsonResponse:
+    """A failure as an answer: JSON, whatever the view answers in. headers: in place of its own."""
     return JsonResponse(
         failure.body(path),
         status=failure.status,
-        headers=failure.headers,
+        headers=failure.headers if headers is None else headers,
         content_type=failure.content_type(path),
     )

@@ -149,6 +149,8 @@ def database(url: str) -> dict[str, object]:
     else:
         # PostgreSQL refuses the hundred-and-first connection. Every request has a thread of its
         # own and needs one for some milliseconds: they take turns.
+        if "pool" in given:
+            raise ImproperlyConfigured("DATABASE_URL names a pool; set LLMSITE_DATABASE_POOL.")
         pool = {"min_size": 1, "max_size": LLMSITE_DATABASE_POOL, "timeout": POOL_TIMEOUT}
         config["OPTIONS"] = {"pool": pool, **given}
     return config
@@ -166,7 +168,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # Wrong passwords are counted in the database, over all processes, for a name and an address: nobody
-# can lock another one out from elsewhere. X-Forwarded-For is not believed.
+# can lock another one out from elsewhere. Behind proxies all addresses are the last proxy's, unless
+# their number is known: a client may send an X-Forwarded-For of its own.
+LLMSITE_PROXIES = env.int("LLMSITE_PROXIES", default=0)
 AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "django.contrib.auth.backends.ModelBackend",
@@ -174,6 +178,7 @@ AUTHENTICATION_BACKENDS = [
 AXES_FAILURE_LIMIT = env.count("LLMSITE_LOGIN_FAILURES", default=10)
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_CLIENT_IP_CALLABLE = "chat.addresses.client_address"
 AXES_LOCKOUT_CALLABLE = "chat.views.log_in.locked_out"
 AXES_RESET_ON_SUCCESS = True
 AXES_DISABLE_ACCESS_LOG = True  # who logged in is Django's `last_login`

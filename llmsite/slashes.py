@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from django.http import HttpResponsePermanentRedirect
+from django.http import HttpRequest, HttpResponsePermanentRedirect
 from django.middleware import common
+from django.utils.http import escape_leading_slashes
 
 
 class SameRequestElsewhere(HttpResponsePermanentRedirect):
@@ -16,3 +17,7 @@ class CommonMiddleware(common.CommonMiddleware):
     """Django's, which lost what was posted to an address without its final slash."""
 
     response_redirect_class = SameRequestElsewhere
+
+    def get_full_path_with_slash(self, request: HttpRequest) -> str:
+        """The address with it. With DEBUG Django's raises for what 301 would have lost."""
+        return escape_leading_slashes(request.get_full_path(force_append_slash=True))

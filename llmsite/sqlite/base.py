@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         self._file = file_of(path)
         if (connection := pool.take(self._file)) is not None:
             return connection
+        if self._file is None:
+            make_private(str(path))
         try:
             connection = super().get_new_connection(conn_params)
         except BaseException:
@@ -111,6 +114,17 @@ class DatabaseWrapper(base.DatabaseWrapper):
             with self.wrap_database_errors:
                 clean = not (self.errors_occurred or connection.in_transaction)
                 pool.put(self._file, connection, clean=clean)
+
+
+def make_private(path: str) -> None:
+    """A database that is not there yet, for its owner alone: every prompt will be in it.
+
+    SQLite gives its log beside it the same rights (https://www.sqlite.org/src/file?name=src/os_unix.c,
+    `findCreateFileMode`). What cannot be made is SQLite's to say.
+    """
+    if not path.startswith((":memory:", "file:")):
+        with suppress(OSError):
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def file_of(path: str | os.PathLike[str]) -> File | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from django.db import OperationalError, connection
+from django.db import OperationalError
 from django.test import Client
 from rest_framework.exceptions import Throttled, ValidationError
 
@@ -16,7 +16,6 @@ from modelhost import errors as modelhost
 from modelhost.host import Host, host
 from modelhost.types import ModelSpec
 from tests.chat.refusals import named
-from tests.chat.rows import answered
 from tests.fakes import ScriptedEngine
 
 SOME = "00000000-0000-0000-0000-000000000000"
@@ -272,24 +271,11 @@ def _refusal(serializer, body) -> ValidationError:
     return caught.value
 
 
-def test_what_was_posted_without_the_final_slash_is_not_lost(api, user):
-    answer = api.post("/api/conversations", json={"title": "Kept"}, follow_redirects=True)
-
-    assert answer.status_code == 201
-    assert answer.json()["title"] == "Kept"
-
-
-def test_a_disk_that_is_nearly_full_takes_nothing_new(api, engine, settings, user):
-    row = answered(user, "Hi")
-    settings.LLMSITE_DISK_RESERVE = 1 << 60
-    answer = api.post("/chat/new/message/", json={"prompt": "Say it"})
-
-    if connection.vendor != "sqlite":
-        assert answer.status_code == 200, "its disk is not ours"
-        return
-    assert (answer.status_code, named(answer)[0]) == (507, "insufficient_storage")
-    empty = api.post("/api/conversations/", json={"title": "Empty"})
-    assert (empty.status_code, named(empty)[0]) == (507, "insufficient_storage")
-    assert api.get("/readyz").status_code == 503
-    assert api.get(f"/api/responses/{row.pk}/").status_code == 200
-    assert engine.prompts == []
+def test_an_error_is_json_also_where_the_answer_would_be_yaml(api, client_for):
+    for refused, status in (
+        (api.post("/api/schema/", json={}), 405),
+        (client_for("nonsense").get("/api/schema/"), 401),
+    ):
+        assert refused.status_code == refused.json()["status"] == status
+        assert refused.headers["Content-Type"] == "application/problem+json"
+    assert refused.headers["WWW-Authenticate"].startswith("Bearer")

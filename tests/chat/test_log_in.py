@@ -8,6 +8,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.test import Client
 
+from chat.addresses import client_address
 from chat.models import ApiKey
 
 PASSWORD = "the right one"
@@ -54,6 +55,35 @@ def test_passwords_that_are_tried_at_once_are_counted_too(grace, settings, monke
 
     assert refused.status_code == 429
     assert "sessionid" not in refused.cookies
+
+
+@pytest.mark.parametrize(("proxies", "status"), [(0, 429), (1, 302), (2, 429)])
+def test_nor_through_the_proxies_whose_number_is_known(grace, settings, proxies, status):
+    settings.AXES_FAILURE_LIMIT = 3
+    settings.LLMSITE_PROXIES = proxies
+    for _ in range(3):
+        try_in("wrong", HTTP_X_FORWARDED_FOR="10.9.9.9, 203.0.113.9")
+    answer = try_in(PASSWORD, HTTP_X_FORWARDED_FOR="10.9.9.9, 198.51.100.7")
+
+    assert answer.status_code == status
+
+
+@pytest.mark.parametrize("forged", ["198.51.100.7, 203.0.113.9", "nonsense, 203.0.113.9"])
+def test_nobody_escapes_by_an_address_that_no_proxy_has_seen(grace, settings, forged):
+    settings.AXES_FAILURE_LIMIT = 3
+    settings.LLMSITE_PROXIES = 1
+    for _ in range(3):
+        try_in("wrong", HTTP_X_FORWARDED_FOR="203.0.113.9")
+
+    assert try_in(PASSWORD, HTTP_X_FORWARDED_FOR=forged).status_code == 429
+
+
+@pytest.mark.parametrize("told", ["", "nonsense", "10.1.1.1"])
+def test_where_a_proxy_says_nothing_its_own_address_counts(rf, settings, told):
+    settings.LLMSITE_PROXIES = 2
+    request = rf.get("/", REMOTE_ADDR="10.0.0.1", HTTP_X_FORWARDED_FOR=told)
+
+    assert client_address(request) == "10.0.0.1"
 
 
 def test_nobody_locks_another_one_out_from_elsewhere(grace, settings):

@@ -91,6 +91,11 @@ def test_what_the_address_says_about_its_connection_holds():
     assert database("sqlite:////tmp/a.sqlite3?timeout=5")["OPTIONS"]["timeout"] == 5
 
 
+def test_a_pool_has_one_setting_and_no_other():
+    with pytest.raises(ImproperlyConfigured, match="LLMSITE_DATABASE_POOL"):
+        database("postgres://db/llmsite?pool=false")
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -125,11 +130,12 @@ def test_empty_is_left_out():
 
 
 def test_a_misspelt_variable_is_noticed():
-    said = manage("check", LLMSITE_MODLE="demo", LLMSITE_DATABASE_POOL="5")
+    said = manage("check", LLMSITE_MODLE="demo", LLMSITE_FOO="1", LLMSITE_DATABASE_POOL="5")
 
     assert said.returncode == 0
     assert "LLMSITE_MODLE is set, and there is no such setting" in said.stderr
     assert "LLMSITE_MODEL was meant?" in said.stderr
+    assert said.stderr.count("was meant?") == 1, "nothing is like FOO"
     assert "POOL" not in said.stderr
 
 

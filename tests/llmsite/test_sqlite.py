@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -152,6 +153,15 @@ def test_a_database_that_cannot_be_opened_leaves_the_rest_as_it_is(databases, tm
     used_at_once(databases, 2 * KEPT)
 
     assert open_files(tmp_path) == 0
+
+
+def test_a_new_database_is_readable_by_its_owner_only(databases, tmp_path):
+    tmp_path.chmod(0o755)
+    run(databases, "INSERT INTO row VALUES (%s)", "a prompt")
+
+    made = list(tmp_path.iterdir())
+    assert {file.name for file in made} >= {"rows.sqlite3", "rows.sqlite3-wal"}
+    assert {stat.S_IMODE(file.stat().st_mode) for file in made} == {0o600}
 
 
 def test_the_child_of_a_fork_opens_its_own(databases):

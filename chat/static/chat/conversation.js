@@ -10,6 +10,7 @@ import { ended, isRunning, run } from "./running.js";
 import * as transcript from "./transcript.js";
 import * as versions from "./versions.js";
 
+let chosen = null; // the version that shall be shown
 let looking = null; // until it is known what other tabs have asked meanwhile
 let reading = Promise.resolve(); // until what a prompt would follow is shown
 
@@ -70,8 +71,10 @@ async function lookAgain(mine) {
   }
 }
 
-/** Show another version of a prompt or an answer, with what came behind it. */
+/** Show another version of a prompt or an answer, with what came behind it; of several that are
+ *  chosen quickly, the last. */
 function choose(version, index, part, step) {
+  chosen = version;
   const done = showVersion(version, opened.view, () => {
     transcript.focusVersion(exchanges.at(index)[part], step);
   });
@@ -82,7 +85,7 @@ async function showVersion(version, mine, then) {
   try {
     const address = `${addressInAPI()}?response=${versions.endOf(version)}`;
     const { path, tree } = await get(address, mine);
-    if (isRunning()) return;
+    if (isRunning() || version !== chosen) return;
     transcript.inPlace(() => showBeside(path, tree, mine));
     then();
   } catch (error) {
