@@ -93,3 +93,25 @@ def test_a_version_that_was_chosen_stays_until_there_is_something_new(signed_in,
     signed_in.evaluate(looked)
     expect(said(signed_in)).to_have_text(["Say it", "Two", "More", "Two"])
     ended(signed_in)
+
+
+def test_of_versions_that_are_chosen_quickly_the_last_is_shown(signed_in, serve):
+    serve(ScriptedEngine())
+    signed_in.goto("/")
+    for prompt, texts in {"One": ("A", "B"), "Two": ("C", "D")}.items():
+        serve(ScriptedEngine(texts[0]))
+        ask(signed_in, prompt)
+        ended(signed_in)
+        again(signed_in, serve, texts[1])
+    expect(said(signed_in)).to_have_text(["One", "B", "Two", "D"])
+
+    held = []
+    signed_in.route("**/api/conversations/*/?response=*", lambda route: held.append(route), times=1)
+    button(signed_in, PREVIOUS).nth(0).click()
+    button(signed_in, PREVIOUS).nth(1).click()
+    expect(said(signed_in)).to_have_text(["One", "B", "Two", "C"])
+    with signed_in.expect_response("**/api/conversations/*/?response=*"):
+        held[0].continue_()
+    expect(button(signed_in, NEXT).nth(1)).to_be_focused()
+    expect(said(signed_in)).to_have_text(["One", "B", "Two", "C"])
+    ended(signed_in)
