@@ -166,4 +166,5 @@ class ResponseAdmin(ResponseColumns, ReadOnlyAdmin):
 
     def _end(self, request: HttpRequest, row: Response) -> None:
         responses.stop(row)
-        self.log_change(request, row, "Stopped.")
+        # Without its text: its user may delete that, and the log of actions stays.
+        self.log_change(request, Response(pk=row.pk, status=row.status), "Stopped.")

@@ -125,6 +125,7 @@ def test_who_stopped_a_response_is_noted(administrator, user):
     assert b"1 response stopped." in answer.content
     assert notes(left) == [("root", "Stopped.")]
     assert notes(done) == []
+    assert not LogEntry.objects.filter(object_repr__contains="Hel"), "its user may delete it"
 
 
 def test_to_stop_nothing_is_no_success(administrator, user):
