@@ -106,6 +106,7 @@ def test_a_response_that_failed_ends_with_its_error(socket, serve):
 
     assert told[-1]["type"] == "error"
     assert (told[-1]["code"], told[-1]["detail"]) == ("generation_failed", "The engine died.")
+    assert told[-1]["cursor"] == len(said(told)) == len("Hello")
     assert Response.objects.get().status == "failed"
 
 
