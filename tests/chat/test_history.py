@@ -150,18 +150,18 @@ def test_history_and_conversation_together_attach_inside_that_conversation(
 
     assert first["conversation"] == second["conversation"] == str(mine.pk)
     assert Prompt.objects.count() == Response.objects.count() == 2
-    assert engine.prompt_text().removeprefix(f"system: {persona}\n") == (
-        "user: One\nassistant: Hello, world\nuser: Two\n"
-    )
+    system = f"system: {persona}\n" if persona else ""
+    assert engine.prompt_text() == f"{system}user: One\nassistant: Hello, world\nuser: Two\n"
 
 
 def test_a_history_from_elsewhere_is_imported_into_the_conversation_that_is_named(
     api, user, engine
 ):
     history = api.post(URL, json={"prompt": "One"}).json()["history"]
-    mine = Conversation.objects.create(user=user)
+    mine = Conversation.objects.create(user=user, system="You are Robbie.")
     api.post(URL, json={"prompt": "Two", "history": history, "conversation": str(mine.pk)})
 
+    assert engine.prompt_text().startswith("system: You are Robbie.\nuser: One\n")
     assert [row.content for row in mine.prompts.all()] == ["Two", "One"]
     assert Response.objects.get(prompt__conversation=mine, imported=True).text == "Hello, world"
 
