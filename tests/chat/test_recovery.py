@@ -184,6 +184,7 @@ def test_another_model_cannot_go_on(user, engine, recover, columns):
         "another model is served now (scripted-model)."
     )
     assert left.completion_tokens == 3
+    assert left.fingerprint == recovery.fingerprint_of(row) != ""
     assert left.finished_at is not None
     assert engine.prompts == []
 
