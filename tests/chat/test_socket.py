@@ -90,13 +90,13 @@ def test_a_reader_comes_back_through_another_socket_with_its_cursor(opened, turn
 
 
 def test_a_response_that_has_ended_is_read_from_any_cursor(socket, engine, user):
-    row = answered(user, "Hello, 世界 🌍")
+    row = answered(user, "Hello, 世界 🌍", omitted=["a", "b"])
     for after in (0, 7, len(row.text)):
         socket.tell("follow", message_id=str(row.pk), after=after)
         assert socket.hear()["type"] == "accepted"
         told = socket.rest()
         assert said(told) == row.text[after:]
-        assert told[-1]["cursor"] == len(row.text)
+        assert (told[-1]["cursor"], told[-1]["omitted"]) == (len(row.text), ["a", "b"])
 
 
 def test_a_response_that_failed_ends_with_its_error(socket, serve):
