@@ -14,6 +14,7 @@ import httpx
 import pytest
 from django.conf import settings
 from twisted.internet import reactor, task
+from twisted.internet.threads import blockingCallFromThread
 
 from chat.models import Prompt
 from llmsite import arrivals
@@ -191,6 +192,34 @@ def test_a_head_that_comes_byte_by_byte_has_so_long(server, few_arrivals):
         reactor.callFromThread(few_arrivals.advance, arrivals.HEAD_WITHIN + 1)
         with suppress(ConnectionResetError):
             assert read_all(slow) == b""
+
+
+def test_an_answer_may_take_longer_than_a_head(api, serve, gate, few_arrivals):
+    serve(ScriptedEngine(gate=gate))
+    body = {"prompt": "Say it", "stream": True}
+    with api.stream("POST", "/chat/new/message/", json=body) as answer:
+        blockingCallFromThread(reactor, few_arrivals.advance, arrivals.HEAD_WITHIN + 1)
+        gate.set()
+        assert b"event: done" in answer.read()
+
+
+def test_a_body_has_a_deadline_of_its_own(server, few_arrivals):
+    with connected(server) as slow:
+        slow.sendall(head("/chat/new/message/", "Content-Length: 50"))
+        waiting = arrivals.arrivals._waiting
+        eventually(lambda: waiting and not any(timer.active() for timer in waiting.values()))
+        blockingCallFromThread(reactor, few_arrivals.advance, arrivals.HEAD_WITHIN + 1)
+        slow.sendall(b"x" * 50)
+        assert slow.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+
+def test_who_was_answered_may_not_stay_silent_for_ever(server, few_arrivals):
+    with connected(server) as kept:
+        kept.sendall(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert kept.recv(4096).startswith(b"HTTP/1.1 401 ")
+        eventually(lambda: arrivals.arrivals._waiting)
+        blockingCallFromThread(reactor, few_arrivals.advance, arrivals.HEAD_WITHIN + 1)
+        assert read_all(kept) == b""
 
 
 def test_a_target_may_be_a_whole_address(server):
