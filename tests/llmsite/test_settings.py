@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from llmsite.environment import Environment, kept_secret_key
+from llmsite.environment import Environment, kept_secret_key, made_private
 from llmsite.settings import database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -140,3 +140,10 @@ def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
         text=True,
         check=False,
     )
+
+
+def test_the_data_are_their_owners_alone(tmp_path):
+    folder = tmp_path / "data"
+    made_private(folder, "LLMSITE_DATA")
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
