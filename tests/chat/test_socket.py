@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
 from chat.models import ApiKey, Prompt, Response
@@ -145,3 +147,17 @@ def test_a_message_that_cannot_be_stored_is_refused_by_its_name(socket, engine):
     refused = socket.hear()
     assert (refused["type"], refused["id"]) == ("refused", "mine")
     assert "prompt" in refused["errors"]
+
+
+def test_who_follows_an_answer_waits_for_it_as_well(opened, turnstile):
+    first, second = opened(), opened()
+    asked = first.ask("Say it", on_disconnect="stop")
+    second.tell("follow", message_id=asked["message_id"])
+    assert second.hear()["type"] == "accepted"
+    live = supervisor.live(UUID(asked["message_id"]))
+    eventually(lambda: live.readers == 2)
+    first.connection.close()
+    eventually(lambda: live.readers == live.attached == 1)
+    turnstile.set()
+
+    assert said(second.rest()) == "Hello, world"
