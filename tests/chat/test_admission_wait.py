@@ -91,6 +91,16 @@ def test_only_the_last_minute_of_work_is_measured(places, clock):
     assert refused(places).retry_after == UNKNOWN_WAIT
 
 
+def test_after_hours_of_work_the_wait_is_still_that_of_its_last_minute(places, clock):
+    places.enter("bob", tokens=1)
+    for _ in range(1000):
+        clock.now += 6
+        places.enter("eve", tokens=1)()
+    fill(places, 3)
+
+    assert refused(places).retry_after == 6
+
+
 def test_what_was_before_a_long_rest_says_nothing(places, clock):
     leave = places.enter("eve", tokens=1)
     clock.now += 30

@@ -159,3 +159,12 @@ def test_the_page_sends_a_visitor_to_the_login(client_for, engine):
 
     assert answer.status_code == 302
     assert answer.headers["Location"] == f"{reverse('login')}?next=/"
+
+
+def test_the_model_is_told_whose_prompt_it_is(api, client_for, user, other_api, engine):
+    """It shares what it has computed between the prompts of one person, and of no others."""
+    for client in (api, client_for(ApiKey.issue(user=user)[1]), other_api):
+        assert client.post("/chat/new/message/", json={"prompt": "Hi"}).status_code == 200
+
+    mine, still_mine, theirs = engine.owners
+    assert mine == still_mine != theirs

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from chat.models import Conversation, Prompt, Response
-from tests.fakes import ScriptedEngine
+from tests.fakes import ScriptedEngine, Turnstile
 
 URL = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Say it"}]
@@ -108,6 +108,20 @@ def test_an_answer_that_reached_its_length_says_so(api, engine, name):
     [choice] = answer["choices"]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("Hel", "length")
     assert Response.objects.get().max_tokens == 3
+
+
+def test_an_answer_that_was_stopped_ends_as_openais_clients_know_it(api, serve):
+    gate = Turnstile()
+    serve(ScriptedEngine("Hello", ", ", "world", gate=gate))
+    with api.stream("POST", URL, json={"messages": HELLO, "stream": True}) as response:
+        gate.admit()
+        lines = response.iter_lines()
+        assert next(line for line in lines if "Hello" in line)
+        api.post(f"/api/responses/{Response.objects.get().pk}/stop")
+        *_, end, done = (line.removeprefix("data: ") for line in lines if line)
+
+    assert Response.objects.get().finish_reason == "cancelled"
+    assert (json.loads(end)["choices"][0]["finish_reason"], done) == ("stop", "[DONE]")
 
 
 def test_the_newer_name_of_the_limit_wins_and_keeps_the_rest(api, engine):

@@ -203,17 +203,40 @@ def test_every_end_is_heard_once(end):
     assert calls == ["in time", "late"]
 
 
-async def test_an_application_that_breaks_off_has_ended_as_well():
+@pytest.mark.parametrize("cut", [OSError("broken"), asyncio.CancelledError("stopped")], ids=repr)
+async def test_an_application_that_breaks_off_has_ended_as_well(cut):
     calls = []
 
     async def application(scope, receive, send) -> None:
         scope[KEY].on_end(lambda: calls.append("end"))
-        raise OSError("it broke off")
+        raise cut
 
-    with pytest.raises(OSError, match="broke off"):
+    with pytest.raises(type(cut)):
         await ConnectionWatch(application)({"type": "http"}, None, None)
 
     assert calls == ["end"]
+
+
+async def test_a_client_that_leaves_with_the_last_piece_has_had_it_all():
+    left = asyncio.Event()
+
+    async def application(scope, receive, send) -> None:
+        scope[KEY].on_close(lambda: pytest.fail("it had finished"))
+        listening = asyncio.create_task(receive())
+        await send({"type": "http.response.body", "body": b"all", "more_body": False})
+        assert (await listening)["type"] == "http.disconnect"
+        assert not scope[KEY].closed
+
+    async def receive() -> dict[str, Any]:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        left.set()
+        await asyncio.sleep(0)  # who listens hears of it before this is over
+        await asyncio.sleep(0)
+
+    await ConnectionWatch(application)({"type": "http"}, receive, send)
 
 
 def test_outside_asgi_an_exchange_is_taken_for_over():

@@ -8,9 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.utils.dateparse import parse_datetime
 
+from chat.errors import ConversationBusy
 from chat.models import ApiKey, Conversation, Prompt, Response
 from chat.supervisor import supervisor
 from chat.views import conversations
+from tests.chat.meanwhile import Rendering
+from tests.chat.rows import answered, ask
 from tests.fakes import STOP, ScriptedEngine, Turnstile
 from tests.web import read_events, stream, text_of
 
@@ -169,6 +172,18 @@ def test_one_answer_at_a_time(api, user, serve, gate):
         assert (answer.status_code, answer.json()["code"]) == (409, "conversation_busy")
         assert int(answer.headers["Retry-After"]) > 0
     assert Prompt.objects.get().content == "First"
+
+
+def test_a_prompt_passes_over_no_answer_that_came_since_its_place_was_found(user, serve):
+    first = answered(user, "First")
+    conversation = first.prompt.conversation
+    serve(Rendering(lambda: answered(user, "Theirs", conversation=conversation, follows=first)))
+    with pytest.raises(ConversationBusy):
+        ask(user, "And?", conversation=conversation)
+    assert Prompt.objects.count() == 2
+
+    said = [turn.content for turn in ask(user, "And?", conversation=conversation).turns]
+    assert said == ["Hi", "First", "Hi", "Theirs", "And?"]
 
 
 def test_a_conversation_deleted_while_it_is_answered_ends_the_answer(api, user, serve):

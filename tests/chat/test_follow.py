@@ -132,6 +132,13 @@ def test_the_event_id_wins_over_the_query(api, user):
     assert text_of(follow(api, row, 2, headers=headers)) == TEXT[7:]
 
 
+def test_an_event_id_from_before_the_beginning_is_the_beginning(api, user):
+    row = answered(user, TEXT)
+    headers = {"Last-Event-ID": f"{row.pk.hex}:-5"}
+
+    assert text_of(follow(api, row, headers=headers)) == TEXT
+
+
 @pytest.mark.parametrize(
     "after", ["-1", "x", "1.5", "", "1e3", "NaN", "2147483648", "9" * 5000, "١x", "0x1", "null"]
 )

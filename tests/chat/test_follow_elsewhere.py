@@ -11,7 +11,9 @@ import httpx
 import pytest
 from django.utils import timezone
 
+from chat import recovery, remote
 from chat.models import Response
+from chat.record import WORKER
 from chat.supervisor import supervisor
 from tests.chat.rows import carried_elsewhere, left_behind
 from tests.fakes import ScriptedEngine, Turnstile
@@ -176,3 +178,18 @@ def test_a_cursor_beyond_the_stored_text_waits_for_what_is_behind_it(api, user, 
         assert next(events).data["text"] == "ld"
         gate.set()
         assert text_of(events) == " and"
+
+
+def test_who_takes_a_response_over_while_it_is_stopped_hears_of_that(user, monkeypatch):
+    row = left_behind(user, "Hel")
+
+    def taken_over_by_then(left: Response) -> str:
+        [claimed] = recovery.claim(ours=[])
+        return recovery.fingerprint_of(claimed)
+
+    monkeypatch.setattr(remote, "fingerprint_of", taken_over_by_then)
+    remote.request_stop(row)
+
+    row.refresh_from_db()
+    assert (row.status, row.worker, row.stop_requested) == ("streaming", WORKER, True)
+    assert remote.stop_requests() == [row.pk]

@@ -49,6 +49,7 @@ def test_an_unknown_history_is_imported_once(api, engine):
     imported = Response.objects.filter(imported=True).order_by("created_at")
     assert [(row.prompt.content, row.text) for row in imported] == [("One", "1"), ("Two", "2")]
     assert {row.status for row in imported} == {"done"}
+    assert [row.finished_at for row in imported] == [row.created_at for row in imported]
     assert Prompt.objects.filter(content="Three", follows=imported.last()).count() == 2
     assert engine.prompt_text() == (
         "user: One\nassistant: 1\nuser: Two\nassistant: 2\nuser: Three\n"
@@ -89,6 +90,20 @@ def test_of_two_known_beginnings_the_longer_one_is_found(api, engine):
     assert Prompt.objects.get(content="Four").follows.text == "3"
 
 
+def test_of_two_equal_beginnings_the_newer_one_is_gone_on_with(api, engine):
+    _, newer = (api.post(URL, json={"prompt": "One"}).json() for _ in range(2))
+    after = api.post(URL, json={"prompt": "Two", "history": newer["history"]}).json()
+
+    assert after["conversation"] == newer["conversation"]
+
+
+def test_a_conversation_is_called_by_the_first_words_that_the_user_said(api, engine):
+    turns = [*said("", "1"), {"role": "system", "content": "Be brief."}, *said("Two", "2")]
+    api.post(URL, json={"prompt": "Three", "history": turns})
+
+    assert Conversation.objects.get().title == "Two"
+
+
 def test_people_with_equal_histories_share_no_rows(api, other_api, engine):
     answers = []
     for client in (api, other_api):
@@ -103,6 +118,26 @@ def test_people_with_equal_histories_share_no_rows(api, other_api, engine):
         assert users == {(row.user_id,)}
 
 
+def test_a_history_that_only_somebody_else_has_is_imported(api, other_api, other, engine):
+    mine = api.post(URL, json={"prompt": "One"}).json()
+    body = {"prompt": "Two", "history": mine["history"]}
+    theirs = Conversation.objects.get(pk=other_api.post(URL, json=body).json()["conversation"])
+
+    assert theirs.user == other
+    assert [row.content for row in theirs.prompts.all()] == ["Two", "One"]
+    assert Prompt.objects.get(conversation=mine["conversation"]).content == "One"
+
+
+def test_a_history_is_found_in_a_conversation_with_the_installations_persona(api, engine, settings):
+    settings.LLMSITE_SYSTEM = "You are Marvin."
+    inside = {"conversation": api.post("/api/conversations/", json={}).json()["id"]}
+    first = api.post(URL, json={"prompt": "One", **inside}).json()
+    second = api.post(URL, json={"prompt": "Two", "history": first["history"]}).json()
+
+    assert second["conversation"] == first["conversation"]
+    assert Response.objects.count() == 2
+
+
 @pytest.mark.parametrize("persona", ["", "You are Robbie."])
 def test_history_and_conversation_together_attach_inside_that_conversation(
     api, user, engine, persona
@@ -115,18 +150,18 @@ def test_history_and_conversation_together_attach_inside_that_conversation(
 
     assert first["conversation"] == second["conversation"] == str(mine.pk)
     assert Prompt.objects.count() == Response.objects.count() == 2
-    assert engine.prompt_text().removeprefix(f"system: {persona}\n") == (
-        "user: One\nassistant: Hello, world\nuser: Two\n"
-    )
+    system = f"system: {persona}\n" if persona else ""
+    assert engine.prompt_text() == f"{system}user: One\nassistant: Hello, world\nuser: Two\n"
 
 
 def test_a_history_from_elsewhere_is_imported_into_the_conversation_that_is_named(
     api, user, engine
 ):
     history = api.post(URL, json={"prompt": "One"}).json()["history"]
-    mine = Conversation.objects.create(user=user)
+    mine = Conversation.objects.create(user=user, system="You are Robbie.")
     api.post(URL, json={"prompt": "Two", "history": history, "conversation": str(mine.pk)})
 
+    assert engine.prompt_text().startswith("system: You are Robbie.\nuser: One\n")
     assert [row.content for row in mine.prompts.all()] == ["Two", "One"]
     assert Response.objects.get(prompt__conversation=mine, imported=True).text == "Hello, world"
 

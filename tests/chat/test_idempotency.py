@@ -135,9 +135,11 @@ def test_a_query_is_a_body_too(api, engine):
 
 
 def test_the_order_of_the_fields_and_the_slash_do_not_matter(api, engine):
-    api.post(MESSAGE, content='{"prompt": "a", "seed": 7}', headers=JSON)
-    api.post(MESSAGE.rstrip("/"), content='{ "seed": 7, "prompt": "a" }', headers=JSON)
+    first = api.post(MESSAGE, content='{"prompt": "a", "seed": 7}', headers=JSON)
+    again = api.post(MESSAGE.rstrip("/"), content='{ "seed": 7, "prompt": "a" }', headers=JSON)
 
+    assert first.status_code == again.status_code == 200
+    assert message_id(first) == message_id(again)
     assert len(engine.prompts) == 1
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
 
-from chat import idempotency
+from chat import acceptance, idempotency
+from chat.admission import admission
+from chat.idempotency import Attempt, KeyReused
 from chat.models import IdempotencyKey, Prompt, Response
+from chat.questions import Question
+from tests.chat.meanwhile import Rendering
 from tests.chat.refusals import named
+from tests.chat.rows import answered
 from tests.fakes import ScriptedEngine
 
 MESSAGE = "/chat/new/message/"
@@ -41,8 +47,9 @@ def test_a_key_is_kept_for_a_day(api, engine):
     api.post(MESSAGE, json=SAY, headers=KEY)
     for age, generations in ((timedelta(hours=23, minutes=59), 1), (timedelta(hours=24), 2)):
         IdempotencyKey.objects.update(created_at=timezone.now() - age)
-        assert api.post(MESSAGE, json=SAY, headers=KEY).status_code == 200
-        assert len(engine.prompts) == generations
+        for _ in range(2):
+            assert api.post(MESSAGE, json=SAY, headers=KEY).status_code == 200
+            assert len(engine.prompts) == generations
 
     IdempotencyKey.objects.update(created_at=timezone.now() - timedelta(hours=25))
     assert api.post(MESSAGE, json={"prompt": "Something else"}, headers=KEY).status_code == 200
@@ -91,3 +98,35 @@ def test_what_was_refused_binds_no_key(api, serve):
     serve(ScriptedEngine("Hello"))
 
     assert api.post(MESSAGE, json=SAY, headers=KEY).status_code == 200
+
+
+def key_of_theirs(user: Any, digest: str, **columns: Any) -> None:
+    """Another process answers a request with the same key."""
+    theirs = answered(user, "Theirs", **columns)
+    IdempotencyKey.objects.create(user=user, key="one", digest=digest, response=theirs)
+
+
+def test_whoever_finds_its_key_taken_by_another_process_joins_what_that_made(user, serve):
+    before = admission.total
+    engine = serve(Rendering(lambda: key_of_theirs(user, "ours")))
+    attempt = Attempt(user, digest="ours", key="one")
+    accepted = acceptance.accept(Question(content="Hi", surface="test"), attempt)
+
+    assert (engine.rendered, accepted.live.text) == (1, "Theirs")
+    assert Prompt.objects.count() == Response.objects.count() == 1
+    assert engine.prompts == []
+    assert admission.total == before
+
+
+@pytest.mark.parametrize("status", ["done", "failed"])
+def test_another_process_may_have_taken_the_key_for_something_else(user, serve, status):
+    before = admission.total
+    engine = serve(Rendering(lambda: key_of_theirs(user, "theirs", status=status)))
+    with pytest.raises(KeyReused):
+        acceptance.accept(
+            Question(content="Hi", surface="test"), Attempt(user, digest="ours", key="one")
+        )
+
+    assert Prompt.objects.count() == Response.objects.count() == 1
+    assert engine.prompts == []
+    assert admission.total == before

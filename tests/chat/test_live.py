@@ -63,6 +63,25 @@ def test_readers_on_different_loops_get_the_same_while_it_grows():
     assert live.readers == 0
 
 
+async def test_a_long_replay_leaves_the_loop_to_others():
+    live = LiveResponse(uuid.uuid4())
+    for _ in range(20):
+        live.append("a")
+    live.close(DONE)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    working = asyncio.ensure_future(others())
+    deltas = await read(live, 0)
+    working.cancel()
+    assert turns >= len(deltas) - 1 > 0
+
+
 async def test_a_reader_waits_for_what_comes():
     live = LiveResponse(uuid.uuid4())
     follower = asyncio.ensure_future(read(live, 0))
@@ -192,6 +211,16 @@ async def test_who_is_next_hears_of_it_when_that_lasts():
     live.position = position
     assert [place async for place in live.queue(every=0.001)] == [0]
     assert len(looks) == 4
+
+
+async def test_who_is_next_and_begins_at_once_hears_nothing_of_it():
+    live = LiveResponse(uuid.uuid4())
+    live.position = lambda: 0
+    queueing = asyncio.ensure_future(anext(live.queue(every=60), None))
+    await asyncio.sleep(0)
+    live.append("a")
+
+    assert await queueing is None
 
 
 async def test_where_nobody_knows_the_place_nothing_is_told():

@@ -127,3 +127,11 @@ def test_keys_and_sessions_are_not_concerned(grace, settings, client_for):
 def test_a_name_that_nobody_can_have_is_refused_and_not_kept(grace, path):
     assert try_in("wrong", path=path, name="z" * 151).status_code == 200
     assert not AccessAttempt.objects.exists()
+
+
+@pytest.mark.parametrize("path", ["/login/", "/admin/login/"])
+def test_a_name_may_be_as_long_as_its_column(db, path):
+    name = "a" * 150
+    get_user_model().objects.create_superuser(name, password=PASSWORD)
+
+    assert try_in(PASSWORD, path=path, name=name).status_code == 302

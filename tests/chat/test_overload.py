@@ -8,10 +8,14 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from chat.admission import admission
+from chat import acceptance
+from chat.admission import UNKNOWN_WAIT, Overloaded, admission
+from chat.errors import ConversationBusy
 from chat.models import ApiKey, IdempotencyKey, Prompt, Response
 from chat.supervisor import supervisor
+from tests.chat.meanwhile import Rendering
 from tests.chat.refusals import named
+from tests.chat.rows import ask
 from tests.chat.test_errors import asked
 from tests.fakes import ScriptedEngine
 from tests.web import Event, eventually, read_events, stream
@@ -125,6 +129,36 @@ def test_what_is_refused_for_another_reason_takes_no_place(api, settings, serve)
         assert api.post(MESSAGE, json=SAY).status_code == 429
 
     assert admission.total == before
+
+
+def test_a_prompt_for_a_busy_conversation_takes_no_place_and_says_nothing_of_the_rate(
+    user, serve, gate, places, clock, monkeypatch
+):
+    monkeypatch.setattr(acceptance, "admission", places)
+    serve(ScriptedEngine(gate=gate))
+    conversation = ask(user).prompt.conversation
+    inside = places.total
+    clock.now += 5
+    for _ in range(2):
+        with pytest.raises(ConversationBusy):
+            ask(user, conversation=conversation)
+        assert places.total == inside
+    ask(user)
+    ask(user)
+
+    with pytest.raises(Overloaded) as refused:
+        ask(user)
+    assert refused.value.retry_after == UNKNOWN_WAIT
+
+
+def test_who_is_refused_anyway_costs_no_rendering(user, serve, gate, settings):
+    settings.LLMSITE_MAX_REQUESTS_PER_CALLER = 1
+    engine = serve(Rendering(gate=gate))
+    ask(user)
+    with pytest.raises(Overloaded):
+        ask(user)
+
+    assert engine.rendered == 1
 
 
 def test_who_joins_needs_no_place(api, limits, crowd, gate):

@@ -55,6 +55,7 @@ def test_the_text_becomes_what_it_would_have_been(user, engine, recover, said):
     assert (left.worker, left.lease_until, left.continuation, left.attempts) == ("", None, None, 0)
     assert engine.prompts[0] == engine.prompts[1]
     assert engine.resumes[1] == [*map(ord, said)]
+    assert engine.owners == [str(user.pk)] * 2
 
 
 def test_it_is_continued_with_its_own_sampling(user, engine, recover):
@@ -114,6 +115,19 @@ def test_a_command_that_only_asks_takes_nothing_over(user, engine):
     assert (row.status, row.worker) == ("streaming", ELSEWHERE)
 
 
+def test_nobody_takes_over_what_is_only_just_stored(user, serve):
+    found: list[list[Response]] = []
+
+    class Slow(ScriptedEngine):
+        def submit(self, *arguments, **options):
+            found.append([*recovery.abandoned(ours=[])])
+            return super().submit(*arguments, **options)
+
+    serve(Slow())
+    assert ask(user).live.wait(10)
+    assert found == [[]]
+
+
 def test_of_two_who_read_a_row_one_gets_it(user, engine):
     first, second = left_behind(user, "a"), left_behind(user, "b")
     claiming = recovery.claim(ours=[])
@@ -170,6 +184,7 @@ def test_another_model_cannot_go_on(user, engine, recover, columns):
         "another model is served now (scripted-model)."
     )
     assert left.completion_tokens == 3
+    assert left.fingerprint == recovery.fingerprint_of(row) != ""
     assert left.finished_at is not None
     assert engine.prompts == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -12,10 +14,11 @@ import pytest
 from django.contrib.auth import get_user_model
 from django.db import OperationalError
 from django.test import Client
+from rest_framework.exceptions import NotAuthenticated
 
 from chat import rights as module
 from chat import streams
-from chat.callers import authenticate
+from chat.callers import Scope, authenticate
 from chat.models import ApiKey, Response
 from chat.readers import readers
 from chat.supervisor import supervisor
@@ -173,6 +176,42 @@ def test_one_look_speaks_for_all_that_one_key_opened(api, turnstile, monkeypatch
         for answer in answers:
             assert text_of(read_events(answer.iter_lines())) == "Hello, world"
     assert len(looks) == 1
+
+
+def opened_with(cookie: bytes) -> Scope:
+    """The scope of a request that a browser sent."""
+    headers = [(b"accept", b"text/event-stream"), (b"cookie", cookie)]
+    return {"method": "GET", "path": "/", "query_string": b"", "headers": headers}
+
+
+async def test_one_persons_session_does_not_speak_for_anothers(monkeypatch):
+    def look(request: Any) -> None:
+        if request.headers["Cookie"] == "sessionid=over":
+            raise NotAuthenticated
+
+    monkeypatch.setattr(module, "authenticate", look)
+    assert await module.rights.hold(opened_with(b"sessionid=lasting"))
+    assert not await module.rights.hold(opened_with(b"sessionid=over"))
+
+
+async def test_who_leaves_during_a_look_takes_it_from_nobody(monkeypatch):
+    looking, go_on = threading.Event(), threading.Event()
+
+    def look(_: Any) -> None:
+        looking.set()
+        assert go_on.wait(10)
+
+    monkeypatch.setattr(module, "authenticate", look)
+    one, two = (
+        asyncio.ensure_future(module.rights.hold(opened_with(b"sessionid=shared")))
+        for _ in range(2)
+    )
+    await asyncio.to_thread(looking.wait, 10)
+    one.cancel()
+    await asyncio.wait([one])
+    go_on.set()
+
+    assert await two
 
 
 def test_what_one_credential_lost_another_one_keeps(api, client_for, user, turnstile, always):

@@ -10,11 +10,11 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.utils import ConnectionHandler
 
-from chat import health, upkeep
+from chat import health, recovery, upkeep
 from chat import supervisor as module
 from chat.record import Record
 from chat.supervisor import supervisor
-from tests.chat.rows import ask, row_of
+from tests.chat.rows import ask, left_behind, row_of
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually
 
@@ -232,3 +232,24 @@ def test_a_process_that_cannot_write_is_not_well_and_says_so_once(user, serve, m
     assert accepted.live.wait(10)
     assert supervisor.well
     assert caplog.text.count("does not take responses") == 1
+
+
+def test_a_database_that_is_away_for_a_moment_ends_nothing_that_is_taken_over(
+    user, engine, monkeypatch
+):
+    row = left_behind(user, "Hel", stop_requested=True)
+    [claimed] = recovery.claim(ours=[])
+
+    def away(*_, **__):
+        monkeypatch.undo()
+        raise OperationalError("away")
+
+    monkeypatch.setattr(recovery, "settle", away)
+    with pytest.raises(OperationalError):
+        recovery.recover(claimed, engine, supervisor.live(row.pk))
+    row.refresh_from_db()
+    assert row.status == "streaming"
+
+    assert recovery.recover(claimed, engine, supervisor.live(row.pk)) is None
+    row.refresh_from_db()
+    assert (row.status, row.error) == ("stopped", "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
 from chat.models import ApiKey, Prompt, Response
@@ -90,13 +92,13 @@ def test_a_reader_comes_back_through_another_socket_with_its_cursor(opened, turn
 
 
 def test_a_response_that_has_ended_is_read_from_any_cursor(socket, engine, user):
-    row = answered(user, "Hello, 世界 🌍")
+    row = answered(user, "Hello, 世界 🌍", omitted=["a", "b"])
     for after in (0, 7, len(row.text)):
         socket.tell("follow", message_id=str(row.pk), after=after)
         assert socket.hear()["type"] == "accepted"
         told = socket.rest()
         assert said(told) == row.text[after:]
-        assert told[-1]["cursor"] == len(row.text)
+        assert (told[-1]["cursor"], told[-1]["omitted"]) == (len(row.text), ["a", "b"])
 
 
 def test_a_response_that_failed_ends_with_its_error(socket, serve):
@@ -106,6 +108,7 @@ def test_a_response_that_failed_ends_with_its_error(socket, serve):
 
     assert told[-1]["type"] == "error"
     assert (told[-1]["code"], told[-1]["detail"]) == ("generation_failed", "The engine died.")
+    assert told[-1]["cursor"] == len(said(told)) == len("Hello")
     assert Response.objects.get().status == "failed"
 
 
@@ -169,3 +172,17 @@ def test_a_message_that_cannot_be_stored_is_refused_by_its_name(socket, engine):
     refused = socket.hear()
     assert (refused["type"], refused["id"]) == ("refused", "mine")
     assert "prompt" in refused["errors"]
+
+
+def test_who_follows_an_answer_waits_for_it_as_well(opened, turnstile):
+    first, second = opened(), opened()
+    asked = first.ask("Say it", on_disconnect="stop")
+    second.tell("follow", message_id=asked["message_id"])
+    assert second.hear()["type"] == "accepted"
+    live = supervisor.live(UUID(asked["message_id"]))
+    eventually(lambda: live.readers == 2)
+    first.connection.close()
+    eventually(lambda: live.readers == live.attached == 1)
+    turnstile.set()
+
+    assert said(second.rest()) == "Hello, world"

@@ -94,6 +94,7 @@ def test_a_retry_under_the_same_key_joins_through_whatever_socket(opened, turnst
 
     refused = first.ask("Something else", idempotency_key="k")
     assert (refused["status"], refused["code"]) == (422, "idempotency_key_reused")
+    assert list(refused["errors"]) == ["idempotency_key"]
 
 
 def test_a_revoked_key_ends_with_its_next_message(socket, engine):

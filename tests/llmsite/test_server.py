@@ -14,6 +14,7 @@ import httpx
 import pytest
 from django.conf import settings
 from twisted.internet import reactor, task
+from twisted.internet.threads import blockingCallFromThread
 
 from chat.models import Prompt
 from llmsite import arrivals
@@ -176,15 +177,15 @@ def test_whose_body_does_not_come_has_not_asked(server, few_arrivals):
 def test_who_still_reads_an_answer_is_not_the_one_that_goes(server, few_arrivals, monkeypatch):
     monkeypatch.setattr(arrivals, "_has_sent", lambda channel: channel is not reader[0])
     reader: list[Any] = [None]
-    with connected(server) as first, connected(server) as second:
+    with connected(server) as first:
         first.sendall(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert first.recv(4096).startswith(b"HTTP/1.1 401 ")
-        eventually(lambda: len(arrivals.arrivals._waiting) == 2)
-        reader[0] = next(iter(arrivals.arrivals._waiting))
-        with connected(server):
+        reader[0] = eventually(lambda: next(iter(arrivals.arrivals._waiting), None))
+        with connected(server) as second:
             eventually(lambda: len(arrivals.arrivals._waiting) == 2)
-            assert reader[0] in arrivals.arrivals._waiting
-            assert second.fileno() >= 0
+            with connected(server):
+                assert read_all(second) == b""
+                assert reader[0] in arrivals.arrivals._waiting
 
 
 def test_nobody_says_below_which_path_this_is_served(server):
@@ -205,9 +206,39 @@ def test_a_head_that_comes_byte_by_byte_has_so_long(server, few_arrivals):
             assert read_all(slow) == b""
 
 
-def test_a_target_may_be_a_whole_address(server):
+def test_an_answer_may_take_longer_than_a_head(api, serve, gate, few_arrivals):
+    serve(ScriptedEngine(gate=gate))
+    body = {"prompt": "Say it", "stream": True}
+    with api.stream("POST", "/chat/new/message/", json=body) as answer:
+        blockingCallFromThread(reactor, few_arrivals.advance, arrivals.HEAD_WITHIN + 1)
+        gate.set()
+        assert b"event: done" in answer.read()
+
+
+def test_a_body_has_a_deadline_of_its_own(server, few_arrivals):
+    with connected(server) as slow:
+        slow.sendall(head("/chat/new/message/", "Content-Length: 50"))
+        waiting = arrivals.arrivals._waiting
+        eventually(lambda: waiting and not any(timer.active() for timer in waiting.values()))
+        blockingCallFromThread(reactor, few_arrivals.advance, arrivals.HEAD_WITHIN + 1)
+        slow.sendall(b"x" * 50)
+        assert slow.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+
+def test_who_was_answered_may_not_stay_silent_for_ever(server, few_arrivals):
+    with connected(server) as kept:
+        kept.sendall(b"GET /v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        assert kept.recv(4096).startswith(b"HTTP/1.1 401 ")
+        eventually(lambda: arrivals.arrivals._waiting)
+        blockingCallFromThread(reactor, few_arrivals.advance, arrivals.HEAD_WITHIN + 1)
+        assert b"HTTP/1.1" not in read_all(kept), "the rest of that answer, and the end"
+
+
+@pytest.mark.parametrize("scheme", [b"http", b"HTTPS"])
+def test_a_target_may_be_a_whole_address(server, scheme):
+    target = scheme + b"://127.0.0.1/v1/models"
     with connected(server) as connection:
-        connection.sendall(b"GET http://127.0.0.1/v1/models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        connection.sendall(b"GET " + target + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")
 
 

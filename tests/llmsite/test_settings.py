@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from llmsite.environment import Environment, kept_secret_key
+from llmsite.environment import Environment, kept_secret_key, made_private
 from llmsite.settings import database
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,3 +155,23 @@ def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str
         text=True,
         check=False,
     )
+
+
+def test_of_two_processes_that_start_at_once_both_have_the_first_ones_key(tmp_path, monkeypatch):
+    file = tmp_path / "secret_key"
+
+    def while_another_was_faster() -> str:
+        file.write_text("theirs")
+        return "ours"
+
+    monkeypatch.setattr("llmsite.environment.get_random_secret_key", while_another_was_faster)
+
+    assert kept_secret_key(file) == "theirs"
+    assert [one.name for one in tmp_path.iterdir()] == ["secret_key"]
+
+
+def test_the_data_are_their_owners_alone(tmp_path):
+    folder = tmp_path / "data"
+    made_private(folder, "LLMSITE_DATA")
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -1,0 +1,55 @@
+"""A response that is taken over stays what it was: its moments, tools, place and deaths."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from chat.models import Response
+from chat.supervisor import supervisor
+from tests.chat.rows import ask, left_behind
+from tests.fakes import ScriptedEngine
+from tests.web import eventually
+
+
+def taken_over(row: Response, **columns: object) -> Response:
+    """The row when it says this, some time after this process began to look."""
+    supervisor.start(recover=True)
+    supervisor._look()
+    return eventually(lambda: Response.objects.filter(pk=row.pk, **columns).first())
+
+
+def test_it_keeps_the_moments_of_its_beginning(user, engine):
+    began = timezone.now() - timedelta(minutes=1)
+    moments = {"started_at": began, "first_token_at": began + timedelta(seconds=1)}
+    done = taken_over(left_behind(user, "Hel", **moments), status="done")
+
+    assert {name: getattr(done, name) for name in moments} == moments
+
+
+def test_a_call_that_was_cut_in_the_middle_becomes_a_call(user, serve):
+    call = "get_weather\n```python\ntool_call(city='北京')\n```"
+    serve(ScriptedEngine(call))
+    done = taken_over(left_behind(user, call[:30], tools=[{"name": "get_weather"}]), status="done")
+
+    assert (done.text, done.finish_reason) == ("", "tool_calls")
+    assert done.tool_calls == [{"name": "get_weather", "arguments": {"city": "北京"}}]
+
+
+@pytest.mark.parametrize("text", ["", "Hel"])
+def test_while_it_gets_no_further_its_deaths_are_counted(user, serve, gate, text):
+    serve(ScriptedEngine(gate=gate))
+    carried = taken_over(left_behind(user, text, attempts=2), started_at__isnull=False)
+
+    assert (carried.text, carried.attempts) == (text, 3)
+
+
+def test_who_waits_for_it_is_told_how_many_are_ahead(user, serve, gate):
+    serve(ScriptedEngine(gate=gate))
+    ask(user)
+    row = left_behind(user)
+    taken_over(row, started_at__isnull=False)
+
+    assert supervisor.live(row.pk).position() == 1
