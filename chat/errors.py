@@ -31,6 +31,7 @@ PROBLEM_JSON = "application/problem+json"
 OPENAI_PREFIX = "/v1/"
 RESTART = 10  # seconds until a server that stops is probably back
 NO_KEY = "Who asks is not known: send `Authorization: Bearer` with an API key, or log in."
+AS_RENDERED = {"separators": (",", ":"), "ensure_ascii": False}  # by REST framework
 UNFORESEEN = "Something went wrong on the server; the log has the details."
 
 
@@ -267,4 +268,5 @@ def respond(failure: Failure, path: str, headers: Mapping[str, str] | None = Non
         status=failure.status,
         headers=failure.headers if headers is None else headers,
         content_type=failure.content_type(path),
+        json_dumps_params=AS_RENDERED,
     )
