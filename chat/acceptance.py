@@ -53,9 +53,8 @@ class Prepared:
 
     @property
     def omitted(self) -> list[str]:
-        """The rows that the model does not see, in their order, each once; a persona is no row."""
-        unseen = dict.fromkeys(self.steps[index].row_id for index in self.rendered.omitted)
-        return [row_id for row_id in unseen if row_id]
+        """The rows that the model does not see."""
+        return history.row_ids(self.steps, self.rendered.omitted)
 
     def draft(self, attempt: Attempt) -> Response:
         """The row as it begins, without its prompt."""

@@ -7,10 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import django_filters as filters
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from rest_framework import exceptions
 
-from chat.models import Response
+from chat.datasets import Format
+from chat.exports import path_ends
+from chat.models import Judgement, Response, judged
 from chat.pagination import NewestFirst
 
 
@@ -43,6 +47,35 @@ class ResponseFilter(filters.FilterSet):
     class Meta:
         model = Response
         fields: list[str] = []
+
+
+USERNAME = get_user_model().USERNAME_FIELD
+
+
+class ExportFilter(ResponseFilter):
+    """Which responses an export has, and `format`: what a line of it is."""
+
+    format = filters.ChoiceFilter(choices=Format.choices, method="as_it_is", null_label=None)
+    paths = filters.BooleanFilter(method="only_path_ends")
+
+    def as_it_is(self, rows: QuerySet[Response], name: str, value: str) -> QuerySet[Response]:
+        """A format chooses no rows."""
+        return rows
+
+    def only_path_ends(self, rows: QuerySet[Response], name: str, on: bool) -> QuerySet[Response]:
+        """Each path once: where it ends."""
+        return path_ends(rows) if on else rows
+
+
+class LogFilter(ExportFilter):
+    """The same over everybody's responses: also whose, and how they are judged."""
+
+    user = filters.CharFilter(field_name=f"user__{USERNAME}")
+    verdict = filters.ChoiceFilter(choices=Judgement.choices, method="judged_so")
+
+    def judged_so(self, rows: QuerySet[Response], name: str, value: str) -> QuerySet[Response]:
+        """By all who judged."""
+        return judged(rows, value)
 
 
 def refuse_unknown(query: Iterable[str], *filters: str) -> None:

@@ -18,6 +18,7 @@ from django.utils import timezone
 from chat.exchanges import Exchange, cut_exchanges, root_fingerprint, split_system
 from chat.models import Conversation, Prompt, Response, shorten
 from chat.statements import insert
+from chat.trails import trail
 from modelhost.types import Role, Turn
 
 
@@ -65,27 +66,6 @@ def _own_persona(conversation: Conversation) -> str:
     return "" if conversation.system == settings.LLMSITE_SYSTEM else conversation.system
 
 
-def trail(leaf: Response | None) -> list[Prompt | Response]:
-    """The rows from the conversation's beginning to `leaf`, oldest first, in two queries."""
-    if leaf is None:
-        return []
-    conversation_id = leaf.prompt.conversation_id
-    prompts = {row.pk: row for row in Prompt.objects.filter(conversation_id=conversation_id)}
-    responses = {
-        row.pk: row
-        for row in Response.objects.filter(prompt__conversation_id=conversation_id).defer(
-            "token_ids"
-        )
-    }
-    rows: list[Prompt | Response] = []
-    at: Response | None = leaf
-    while at is not None:
-        prompt = prompts[at.prompt_id]
-        rows += [at, prompt]
-        at = responses.get(prompt.follows_id) if prompt.follows_id else None
-    return rows[::-1]
-
-
 def steps(place: Place, prompt: Turn) -> list[Step]:
     """The whole conversation as the model shall see it, each turn with its row's id."""
     result: list[Step] = []
@@ -99,6 +79,12 @@ def steps(place: Place, prompt: Turn) -> list[Step]:
         result.append(Step(exchange.answer, exchange.response_id.hex))
     # Its own id stands for the turns before it: they are kept in its row.
     return [*result, *(Step(turn, place.prompt_id.hex) for turn in [*place.earlier, prompt])]
+
+
+def row_ids(steps: Sequence[Step], indices: Sequence[int]) -> list[str]:
+    """The rows that these steps come from, in their order, each once; a persona is no row."""
+    unique = dict.fromkeys(steps[index].row_id for index in indices)
+    return [row_id for row_id in unique if row_id]
 
 
 def before(steps: Sequence[Step]) -> list[Turn]:

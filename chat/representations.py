@@ -7,8 +7,8 @@ from typing import Any
 from django.db.models import Prefetch
 from rest_framework import serializers
 
-from chat.history import trail
 from chat.models import Conversation, Prompt, Response
+from chat.trails import trail
 from modelhost.types import Role
 
 

@@ -7,7 +7,15 @@ from uuid import UUID
 from django.urls import path, re_path, register_converter
 from django.urls.converters import UUIDConverter
 
-from chat.views import completions, conversations, health, messages, page, responses
+from chat.views import (
+    completions,
+    conversations,
+    exports,
+    health,
+    messages,
+    page,
+    responses,
+)
 
 
 class AnyUUIDConverter(UUIDConverter):
@@ -39,6 +47,7 @@ urlpatterns = [
     path("api/conversations/<id:pk>/prompts/", conversations.Prompts.as_view(), name="prompts"),
     path("api/prompts/<id:pk>/responses/", responses.PromptResponses.as_view(), name="regenerate"),
     path("api/responses/<id:pk>/", responses.ResponseDetail.as_view(), name="response"),
+    path("api/export", exports.ExportOwn.as_view(), name="export"),
     path("api/responses/<id:pk>/events", responses.ResponseEvents.as_view(), name="events"),
     path("api/responses/<id:pk>/stop", responses.ResponseStop.as_view(), name="stop"),
     path("healthz", health.Healthz.as_view(), name="healthz"),

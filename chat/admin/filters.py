@@ -13,6 +13,7 @@ from django.utils import timezone
 from unfold.contrib.filters.admin import DropdownFilter, RangeDateFilter, TextFilter
 from unfold.utils import parse_date_str
 
+from chat.models import Judgement, judged
 from modelhost.types import FinishReason
 
 Choices = tuple[tuple[str, str], ...]
@@ -91,6 +92,21 @@ class FinishReasonFilter(DropdownFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """The rows that ended so."""
         return queryset.filter(finish_reason=self.value()) if self.value() else queryset
+
+
+class VerdictFilter(DropdownFilter):
+    """What all verdicts on a response come to."""
+
+    title = "verdict"
+    parameter_name = "verdict"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Choices:
+        """Judged or not, and how."""
+        return tuple((value, str(label)) for value, label in Judgement.choices)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """By the few verdicts, not by the many responses."""
+        return judged(queryset, self.value()) if self.value() in Judgement.values else queryset
 
 
 class ModelFilter(TextFilter):

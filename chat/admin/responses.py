@@ -19,6 +19,7 @@ from unfold.enums import ActionVariant
 
 from chat import responses
 from chat.admin.columns import ResponseColumns
+from chat.admin.downloads import Downloads
 from chat.admin.filters import (
     ConversationFilter,
     DaysFilter,
@@ -27,14 +28,16 @@ from chat.admin.filters import (
     PeriodFilter,
     SurfaceFilter,
     UserFilter,
+    VerdictFilter,
     uuid_of,
 )
 from chat.admin.log import ReadOnlyAdmin, may_view
+from chat.admin.verdicts import Judging
 from chat.models import ApiKey, Response
 
 
 @admin.register(Response)
-class ResponseAdmin(ResponseColumns, ReadOnlyAdmin):
+class ResponseAdmin(ResponseColumns, Downloads, Judging, ReadOnlyAdmin):
     """Every response with its prompt, figures and who asked."""
 
     list_display = (
@@ -43,6 +46,7 @@ class ResponseAdmin(ResponseColumns, ReadOnlyAdmin):
         "prompt_text",
         "response_text",
         "status_label",
+        "verdict_labels",
         "tokens",
         "first_token",
         "duration",
@@ -55,6 +59,7 @@ class ResponseAdmin(ResponseColumns, ReadOnlyAdmin):
         UserFilter,
         ("api_key", AutocompleteSelectFilter),
         ("status", ChoicesDropdownFilter),
+        VerdictFilter,
         FinishReasonFilter,
         SurfaceFilter,
         ModelFilter,
@@ -62,15 +67,16 @@ class ResponseAdmin(ResponseColumns, ReadOnlyAdmin):
         ConversationFilter,
     )
     sortable_by = ("asked_at",)
-    list_with = ("prompt", "user", "api_key")
+    list_with = ("prompt", "user", "api_key", "verdicts")
     list_without = ("token_ids", "continuation", "tools")
     search_fields = ("text", "prompt__content", "user__username", "api_key__name")
     search_help_text = "Words of a prompt or response, a user, a key, an id"
-    actions = ("stop",)
+    actions = ("stop", "download_records", "download_messages", "download_conversations")
     actions_detail = ("stop_this",)
     fieldsets = (
         ("Asked", {"fields": ("full_prompt", "role", "conversation_link", "asked_at")}),
         ("Answered", {"fields": ("full_text", "status_label", "finish_reason", "error")}),
+        ("Judged", {"fields": ("all_verdicts",)}),
         (
             "Figures",
             {

@@ -229,6 +229,7 @@ class Response(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        permissions = [("export_response", "Can download the log")]
         constraints = [
             models.CheckConstraint(
                 name="response_status_is_known",

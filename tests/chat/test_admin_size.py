@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from chat.admin import pagination
-from chat.models import ApiKey, Conversation, Prompt, Response
+from chat.models import ApiKey, Conversation, Prompt, Response, Verdict
 
 ROWS = 3000
 LISTS = {
@@ -27,6 +27,10 @@ LISTS = {
         "api_key__id__exact={key}",
         "q={conversation}",
         "conversation={conversation}",
+        "verdict=good",
+        "verdict=bad",
+        "verdict=disputed",
+        "verdict=none",
     ],
     "conversation": ["", "p=2", "user=ada", "period=7", "q={conversation}"],
     "apikey": ["", "user=ada", "state=usable"],
@@ -54,6 +58,8 @@ def log(user) -> dict[str, object]:
     Conversation.objects.bulk_create(conversations)
     Prompt.objects.bulk_create(prompts)
     Response.objects.bulk_create(responses)
+    for at, row in enumerate(responses[:20]):
+        Verdict.objects.create(response=row, reviewer=user, value=("good", "bad")[at % 2])
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     return {"conversation": conversations[0].pk, "key": key.pk}

@@ -33,6 +33,7 @@ REQUESTS = {
     "response": [("GET", "/api/responses/{response}/", None)],
     "events": [("GET", "/api/responses/{response}/events", None)],
     "stop": [("POST", "/api/responses/{response}/stop", None)],
+    "export": [("GET", "/api/export", None)],
     "regenerate": [("POST", "/api/prompts/{prompt}/responses/", {})],
 }
 # Ways to name somebody's row besides the path.

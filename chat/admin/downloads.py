@@ -1,0 +1,72 @@
+"""Taking responses out of the log: the selected ones as JSON lines."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.contrib import admin
+from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.db.models import QuerySet
+from django.http import HttpRequest, StreamingHttpResponse
+
+from chat.datasets import Format
+from chat.exports import Export, download
+from chat.models import Response
+
+
+class Downloads:
+    """Actions of the list, one for each format. Who took what is noted under recent actions."""
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        """To look at single responses is one right, to carry the log away another."""
+        return request.user.has_perm("chat.export_response")
+
+    @admin.action(permissions=["export"], description="Download: records, all that is known")
+    def download_records(
+        self, request: HttpRequest, rows: QuerySet[Response]
+    ) -> StreamingHttpResponse:
+        """To be kept, counted or read elsewhere."""
+        return self._download(request, rows, Format.RECORDS)
+
+    @admin.action(permissions=["export"], description="Download: messages, to fine-tune with")
+    def download_messages(
+        self, request: HttpRequest, rows: QuerySet[Response]
+    ) -> StreamingHttpResponse:
+        """OpenAI's format."""
+        return self._download(request, rows, Format.MESSAGES)
+
+    @admin.action(permissions=["export"], description="Download: ChatGLM3's conversations")
+    def download_conversations(
+        self, request: HttpRequest, rows: QuerySet[Response]
+    ) -> StreamingHttpResponse:
+        """What its fine-tuning scripts read."""
+        return self._download(request, rows, Format.CONVERSATIONS)
+
+    def _download(
+        self, request: HttpRequest, rows: QuerySet[Response], layout: Format
+    ) -> StreamingHttpResponse:
+        _note(request, f"Downloaded as {layout.label.lower()}: {_choice(request)}.")
+        return download(request, Export(rows, layout, verdicts=True), layout.value)
+
+
+def _choice(request: HttpRequest) -> str:
+    """Which responses were chosen; without what was searched for, which may be a quotation."""
+    if request.POST.get("select_across") != "1":
+        return f"{len(request.POST.getlist('_selected_action'))} of a page"
+    filters = ", ".join(f"{name}={value}" for name, value in request.GET.items() if name != "q")
+    searched = " that a search found" if request.GET.get("q") else ""
+    return f"all{searched}" + (f" with {filters}" if filters else "")
+
+
+def _note(request: HttpRequest, sentence: str) -> None:
+    """In the log of actions, where it belongs to no single response."""
+    content_type: Any = ContentType.objects.get_for_model(Response)
+    LogEntry.objects.create(
+        user_id=cast(int, request.user.pk),
+        content_type=content_type,
+        object_id=None,
+        object_repr="the log",
+        action_flag=CHANGE,
+        change_message=sentence,
+    )

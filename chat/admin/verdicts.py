@@ -1,0 +1,121 @@
+"""Judging a response on its page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.loader import render_to_string
+from django.urls import URLPattern, path
+from django.utils import timezone
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
+from unfold.admin import ModelAdmin
+from unfold.utils import display_for_label
+from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminTextareaWidget
+
+from chat.admin.cells import NOTHING
+from chat.models import Response, Verdict
+from chat.models.review import NOTE_LENGTH
+
+LABELS = {Verdict.Value.GOOD: "success", Verdict.Value.BAD: "danger"}
+
+
+class VerdictForm(forms.ModelForm):
+    """Good or bad, and why."""
+
+    class Meta:
+        model = Verdict
+        fields = ("value", "note")
+        widgets = {
+            "value": UnfoldAdminRadioSelectWidget,
+            "note": UnfoldAdminTextareaWidget(attrs={"rows": 3, "maxlength": NOTE_LENGTH}),
+        }
+
+
+class Judging(ModelAdmin):
+    """Part of the responses' admin: a column, a field, the form below a page and where it goes."""
+
+    change_form_outer_after_template = "chat/verdict_form.html"
+
+    def has_judge_permission(self, request: HttpRequest) -> bool:
+        """To look is one right, to judge another."""
+        return self.has_view_permission(request) and request.user.has_perm("chat.add_verdict")
+
+    def get_urls(self) -> list[URLPattern]:
+        """Where the form goes."""
+        judge = self.admin_site.admin_view(require_POST(self.judge))
+        return [
+            path("<path:object_id>/judge/", judge, name="chat_response_judge"),
+            *super().get_urls(),
+        ]
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> Any:
+        """With the form, for those who may judge what has come to its end."""
+        context = dict(extra_context or {})
+        if self.has_judge_permission(request):
+            row: Response | None = self.get_object(request, str(object_id))
+            if row is not None and not row.active:
+                own = row.verdicts.filter(reviewer=request.user.pk).first()
+                context |= {"verdict_form": VerdictForm(instance=own), "own_verdict": own}
+        return super().changeform_view(request, object_id, form_url, context)
+
+    def judge(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Store a verdict instead of the reviewer's earlier one, or take that back."""
+        if not self.has_judge_permission(request):
+            raise PermissionDenied
+        row: Response | None = self.get_object(request, object_id)
+        if row is None:
+            raise Http404
+        if row.active:
+            self.message_user(request, "It is still being answered.", messages.WARNING)
+        elif "withdraw" in request.POST:
+            self._withdraw(request, row)
+        else:
+            self._store(request, row, VerdictForm(request.POST))
+        return redirect("admin:chat_response_change", row.pk)
+
+    def _store(self, request: HttpRequest, row: Response, form: VerdictForm) -> None:
+        if not form.is_valid():
+            for name, problems in form.errors.items():
+                label = form.fields[name].label
+                self.message_user(request, f"{label}: {problems[0]}", messages.ERROR)
+            return
+        told = {**form.cleaned_data, "judged_at": timezone.now()}
+        Verdict.objects.update_or_create(told, response=row, reviewer_id=request.user.pk)
+        self._note(request, row, f"Judged {told['value']}.")
+        self.message_user(request, "Your verdict is stored.", messages.SUCCESS)
+
+    def _withdraw(self, request: HttpRequest, row: Response) -> None:
+        taken_back, _ = row.verdicts.filter(reviewer=request.user.pk).delete()
+        if taken_back:
+            self._note(request, row, "Verdict withdrawn.")
+            self.message_user(request, "Your verdict is withdrawn.", messages.SUCCESS)
+
+    def _note(self, request: HttpRequest, row: Response, sentence: str) -> None:
+        # Without its text: its user may delete that, and the log of actions stays.
+        self.log_change(request, Response(pk=row.pk, status=row.status), sentence)
+
+    @admin.display(description="verdict")
+    def verdict_labels(self, row: Response) -> SafeString | str:
+        """Each value that there is, once."""
+        values = sorted({verdict.value for verdict in row.verdicts.all()}, reverse=True)
+        labels = [(display_for_label((value, value), NOTHING, LABELS),) for value in values]
+        return format_html_join(" ", "{}", labels) or NOTHING
+
+    @admin.display(description="verdicts")
+    def all_verdicts(self, row: Response) -> SafeString | str:
+        """Who thinks what, and why."""
+        verdicts = row.verdicts.select_related("reviewer")
+        return render_to_string("chat/verdicts.html", {"verdicts": verdicts})

@@ -1,0 +1,110 @@
+"""The log as JSON lines, of any length: a batch of rows at a time, no query that stays open."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import PermissionDenied
+from django.db import connections
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.http import StreamingHttpResponse
+from django.utils import timezone
+
+from chat.datasets import Format, line
+from chat.models import Response
+from chat.rights import rights
+from chat.threads import in_thread
+from chat.trails import Tree
+
+BATCH = 100  # responses, with all that was said before them where a format has that
+CONTENT_TYPE = "application/jsonl; charset=utf-8"
+
+At = tuple[datetime, UUID]  # where a batch ended
+
+
+def path_ends(rows: QuerySet[Response]) -> QuerySet[Response]:
+    """Those that end a path: no answer follows them that can be read."""
+    behind = Response.objects.filter(prompt__follows=OuterRef("pk"), status__in=Response.READABLE)
+    return rows.filter(~Exists(behind))
+
+
+class Export:
+    """The chosen responses as lines, oldest first. What comes after its beginning is not in it.
+
+    layout: but for `records`, only answers are lines: what failed or goes on teaches nothing.
+    """
+
+    def __init__(self, rows: QuerySet[Response], layout: Format, *, verdicts: bool = False) -> None:
+        if layout is not Format.RECORDS:
+            rows = rows.filter(status__in=Response.READABLE)
+        related = ("prompt__conversation", "user", "api_key")
+        rows = rows.prefetch_related(None).select_related(None).select_related(*related)
+        if verdicts:
+            rows = rows.prefetch_related("verdicts__reviewer")
+        self._rows = rows.filter(created_at__lte=timezone.now()).order_by("created_at", "pk")
+        self._layout = layout
+        self._verdicts = verdicts
+        self.count = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """The lines of a batch, joined."""
+        at: At | None = None
+        while (batch := self._batch(at)) is not None:
+            text, at = batch
+            yield text
+
+    async def stream(self, may_read: Callable[[], Awaitable[bool]]) -> AsyncGenerator[str, None]:
+        """The same for an event loop, as long as the reader may read.
+
+        Raises PermissionDenied in the middle: what is cut off must not look whole.
+        """
+        at: At | None = None
+        while (batch := await in_thread(self._batch, at)) is not None:
+            if not await may_read():
+                raise PermissionDenied
+            text, at = batch
+            yield text
+
+    def _batch(self, at: At | None) -> tuple[str, At] | None:
+        """The next lines and where they end; None when there are no more."""
+        rows = self._rows if at is None else self._rows.filter(_behind(*at))
+        found = list(rows[:BATCH])
+        if not found:
+            return None
+        trees = self._trees(found)
+        lines = [
+            line(row, trees[row.prompt.conversation_id], self._layout, verdicts=self._verdicts)
+            for row in found
+            if self._layout is Format.RECORDS
+            # Else it was deleted in between.
+            or row.prompt_id in trees[row.prompt.conversation_id].prompts
+        ]
+        self.count += len(lines)
+        return "".join(lines), (found[-1].created_at, found[-1].pk)
+
+    def _trees(self, found: list[Response]) -> dict[UUID, Tree]:
+        keys = {row.prompt.conversation_id for row in found}
+        if self._layout is Format.RECORDS:
+            return dict.fromkeys(keys, Tree())
+        return Tree.of(keys)
+
+
+def download(request: Any, export: Export, name: str) -> StreamingHttpResponse:
+    """An export as a file that a browser saves, made while it is read. Call it last."""
+    scope = getattr(request, "scope", None)
+    lines = iter(export) if scope is None else export.stream(lambda: rights.hold(scope))
+    connections.close_all()  # each batch has its own thread, and that one its own handle
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Disposition": f'attachment; filename="{name}.jsonl"',
+        "X-Accel-Buffering": "no",
+    }
+    return StreamingHttpResponse(lines, content_type=CONTENT_TYPE, headers=headers)
+
+
+def _behind(moment: datetime, pk: UUID) -> Q:
+    """The first condition is the index's, the second is for rows of the same moment."""
+    return Q(created_at__gte=moment) & (Q(created_at__gt=moment) | Q(pk__gt=pk))

@@ -1,0 +1,59 @@
+"""`manage.py replay [FILTERS]`: logged prompts once more, and whether the answers are the same."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from collections import Counter
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from chat.management.choice import add_filters, chosen
+from chat.model_spec import spec
+from chat.models import shorten
+from chat.replays import Agreement, Replay, replayable, replays
+from modelhost.errors import ModelHostError
+from modelhost.host import host
+
+LIMIT = 100
+
+
+class Command(BaseCommand):
+    """Loads the model in this process. Fails when an answer differs, so that a script can tell."""
+
+    help = "Ask the newest of the chosen prompts again, as they were asked, and compare."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--limit", type=int, default=LIMIT, help="so many at most")
+        add_filters(parser)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if options["limit"] < 1:
+            raise CommandError("--limit: At least 1 is required.")
+        rows = list(replayable(chosen(options))[: options["limit"]])
+        counts: Counter[Agreement] = Counter()
+        host.start(spec(), terminal=sys.stderr.isatty())
+        try:
+            for replay in replays(rows, host.wait()):
+                counts[replay.agreement] += 1
+                self.stdout.write(line(replay))
+        except ModelHostError as error:
+            raise CommandError(str(error)) from error
+        finally:
+            host.unload()
+        said = f"{', '.join(f'{counts[one]} {one}' for one in Agreement)}."
+        if counts[Agreement.DIFFERS]:
+            raise CommandError(said)
+        self.stdout.write(said)
+
+
+def line(replay: Replay) -> str:
+    """One answer's line: what came of it, which one it is, and what was asked or differs."""
+    row = replay.response
+    head = f"{replay.agreement:10} {row.pk.hex}"
+    if replay.agreement is Agreement.IMPOSSIBLE:
+        return f"{head} {replay.reason}"
+    if replay.agreement is Agreement.SAME:
+        return f"{head} {shorten(row.prompt.content)}"
+    return f"{head} before: {shorten(replay.before)!r} now: {shorten(replay.now)!r}"

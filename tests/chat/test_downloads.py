@@ -1,0 +1,120 @@
+"""Staff take responses out of the log, if they may, and that is noted."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.test import Client
+
+from chat.models import Response, Verdict
+from tests.chat.rows import answered
+
+LIST = "/admin/chat/response/"
+
+
+@pytest.fixture
+def rows(user, other) -> list[Response]:
+    """Two responses, one of them judged."""
+    rows = [answered(user, "Paris."), answered(other, "Rome.")]
+    Verdict.objects.create(response=rows[0], reviewer=other, value="good")
+    return rows
+
+
+def staff(django_user_model: Any, *permissions: str) -> Client:
+    """A browser of somebody who may do this much."""
+    person = django_user_model.objects.create_user("eve", is_staff=True)
+    person.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    browser = Client()
+    browser.force_login(person)
+    return browser
+
+
+def take(browser: Client, action: str, *rows: Response, query: str = "", **more: str) -> Any:
+    """Carry out the action on these rows."""
+    form = {"action": action, "_selected_action": [str(row.pk) for row in rows], **more}
+    return browser.post(f"{LIST}?{query}", {"select_across": "0", **form})
+
+
+def lines(answer: Any) -> list[Any]:
+    """What the file holds."""
+    return [json.loads(line) for line in answer.getvalue().decode().splitlines()]
+
+
+def test_selected_responses_are_a_file_with_their_verdicts(administrator, rows):
+    answer = take(administrator, "download_records", rows[0])
+
+    [line] = lines(answer)
+    assert (line["response"]["text"], line["verdicts"][0]["value"]) == ("Paris.", "good")
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="records.jsonl"'
+
+
+@pytest.mark.parametrize(
+    ("action", "key"),
+    [("download_messages", "messages"), ("download_conversations", "conversations")],
+)
+def test_each_format_has_its_action(administrator, rows, action, key):
+    answer = take(administrator, action, *rows)
+
+    assert [line[key][-1]["content"] for line in lines(answer)] == ["Paris.", "Rome."]
+
+
+def test_everything_that_the_filters_leave_can_be_taken(administrator, rows):
+    answer = take(
+        administrator, "download_records", rows[0], query="user=ada&verdict=good", select_across="1"
+    )
+
+    assert [line["user"] for line in lines(answer)] == ["ada"]
+    [note] = LogEntry.objects.all()
+    assert note.get_change_message() == "Downloaded as records: all with user=ada, verdict=good."
+
+
+def test_who_took_what_is_noted_without_the_words_that_were_looked_for(administrator, rows):
+    take(administrator, "download_messages", *rows, query="q=Paris", select_across="1")
+    take(administrator, "download_records", *rows)
+
+    notes = [(note.user.username, note.get_change_message()) for note in LogEntry.objects.all()]
+    assert set(notes) == {
+        ("root", "Downloaded as messages: all that a search found."),
+        ("root", "Downloaded as records: 2 of a page."),
+    }
+
+
+def test_who_may_only_look_takes_nothing(django_user_model, rows):
+    browser = staff(django_user_model, "view_response")
+    page = browser.get(LIST).content
+
+    assert b"download_records" not in page
+    answer = take(browser, "download_records", *rows)
+    assert not answer.streaming, "the list again"
+    assert not LogEntry.objects.exists()
+
+
+def test_who_may_take_the_log_does(django_user_model, rows):
+    browser = staff(django_user_model, "view_response", "export_response")
+
+    assert b"download_records" in browser.get(LIST).content
+    assert len(lines(take(browser, "download_records", *rows))) == 2
+
+
+def test_the_index_of_the_admin_shows_what_was_taken(administrator, rows):
+    take(administrator, "download_records", *rows)
+
+    assert administrator.get("/admin/").status_code == 200
+
+
+def test_over_a_real_socket_it_is_streamed(server, administrator, rows):
+    cookies = {name: morsel.value for name, morsel in administrator.cookies.items()}
+    with httpx.Client(base_url=server.address, cookies=cookies, timeout=20) as browser:
+        page = browser.get(LIST)
+        token = browser.cookies["csrftoken"]
+        form = {"action": "download_records", "select_across": "1"}
+        form |= {"_selected_action": str(rows[0].pk), "csrfmiddlewaretoken": token}
+        assert page.status_code == 200
+        answer = browser.post(LIST, data=form)
+
+    assert [json.loads(line)["user"] for line in answer.text.splitlines()] == ["ada", "bob"]
