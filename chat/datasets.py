@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import TextChoices
+from rest_framework.utils.encoders import JSONEncoder
 
 from chat.history import persona
 from chat.models import Prompt, Response, Verdict
@@ -44,7 +44,7 @@ def line(row: Response, tree: Tree, layout: Format, *, verdicts: bool) -> str:
         turns = turns_of(row, tree)
         tools = {"tools": _WRITE_TOOLS[layout](row.tools)} if row.tools else {}
         data = {**tools, layout.value: _WRITE_TURNS[layout](turns)}
-    return json.dumps(data, ensure_ascii=False, cls=DjangoJSONEncoder) + "\n"
+    return json.dumps(data, ensure_ascii=False, cls=JSONEncoder) + "\n"
 
 
 def record(row: Response, *, verdicts: bool) -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""The log, where staff read and stop what runs, and the keys that they revoke."""
+"""The log, where staff read, judge and stop; the keys that they revoke; what they did."""
 
-from chat.admin import api_keys, conversations, responses, users
+from chat.admin import actions, api_keys, conversations, responses, users
 
-__all__ = ["api_keys", "conversations", "responses", "users"]
+__all__ = ["actions", "api_keys", "conversations", "responses", "users"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 from django.contrib import admin
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -61,10 +61,9 @@ def _choice(request: HttpRequest) -> str:
 
 def _note(request: HttpRequest, sentence: str) -> None:
     """In the log of actions, where it belongs to no single response."""
-    content_type: Any = ContentType.objects.get_for_model(Response)
     LogEntry.objects.create(
         user_id=cast(int, request.user.pk),
-        content_type=content_type,
+        content_type=ContentType.objects.get_for_model(Response),
         object_id=None,
         object_repr="the log",
         action_flag=CHANGE,

@@ -29,19 +29,26 @@ LABELS = {Verdict.Value.GOOD: "success", Verdict.Value.BAD: "danger"}
 class VerdictForm(forms.ModelForm):
     """Good or bad, and why."""
 
+    value = forms.ChoiceField(
+        label="Verdict",
+        choices=Verdict.Value.choices,
+        widget=UnfoldAdminRadioSelectWidget,
+    )
+
     class Meta:
         model = Verdict
         fields = ("value", "note")
         widgets = {
-            "value": UnfoldAdminRadioSelectWidget,
             "note": UnfoldAdminTextareaWidget(attrs={"rows": 3, "maxlength": NOTE_LENGTH}),
         }
 
 
 class Judging(ModelAdmin):
-    """Part of the responses' admin: a column, a field, the form below a page and where it goes."""
+    """Part of the responses' admin: a column, a field to judge in, and where that goes.
 
-    change_form_outer_after_template = "chat/verdict_form.html"
+    A page of the admin is one form, in which nothing else can be changed; buttons of the field send
+    it elsewhere.
+    """
 
     def has_judge_permission(self, request: HttpRequest) -> bool:
         """To look is one right, to judge another."""
@@ -54,22 +61,6 @@ class Judging(ModelAdmin):
             path("<path:object_id>/judge/", judge, name="chat_response_judge"),
             *super().get_urls(),
         ]
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> Any:
-        """With the form, for those who may judge what has come to its end."""
-        context = dict(extra_context or {})
-        if self.has_judge_permission(request):
-            row: Response | None = self.get_object(request, str(object_id))
-            if row is not None and not row.active:
-                own = row.verdicts.filter(reviewer=request.user.pk).first()
-                context |= {"verdict_form": VerdictForm(instance=own), "own_verdict": own}
-        return super().changeform_view(request, object_id, form_url, context)
 
     def judge(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Store a verdict instead of the reviewer's earlier one, or take that back."""
@@ -115,7 +106,10 @@ class Judging(ModelAdmin):
         return format_html_join(" ", "{}", labels) or NOTHING
 
     @admin.display(description="verdicts")
-    def all_verdicts(self, row: Response) -> SafeString | str:
-        """Who thinks what, and why."""
-        verdicts = row.verdicts.select_related("reviewer")
-        return render_to_string("chat/verdicts.html", {"verdicts": verdicts})
+    def all_verdicts(self, row: Any) -> SafeString | str:
+        """Who thinks what, and why; for those who may judge what has come to its end, the form."""
+        context: dict[str, Any] = {"verdicts": row.verdicts.select_related("reviewer")}
+        if not row.active and self.has_judge_permission(row.request):
+            own = row.verdicts.filter(reviewer=row.request.user.pk).first()
+            context |= {"form": VerdictForm(instance=own), "own": own, "response": row}
+        return render_to_string("chat/verdicts.html", context)

@@ -101,10 +101,16 @@ def test_who_may_take_the_log_does(django_user_model, rows):
     assert len(lines(take(browser, "download_records", *rows))) == 2
 
 
-def test_the_index_of_the_admin_shows_what_was_taken(administrator, rows):
+def test_who_took_what_is_a_list_for_those_who_may_see_it(administrator, django_user_model, rows):
     take(administrator, "download_records", *rows)
+    actions = "/admin/admin/logentry/"
+    page = administrator.get(actions).content.decode()
 
-    assert administrator.get("/admin/").status_code == 200
+    assert "Downloaded as records: 2 of a page." in page
+    assert administrator.get(f"{actions}?user=root").context["cl"].result_count == 1
+    assert administrator.get(f"{actions}?user=eve").context["cl"].result_count == 0
+    assert administrator.get(f"{actions}add/").status_code == 403
+    assert staff(django_user_model, "view_response").get(actions).status_code == 403
 
 
 def test_over_a_real_socket_it_is_streamed(server, administrator, rows):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
@@ -60,6 +60,8 @@ def test_a_record_has_all_that_is_known(user, other):
     assert second["prompt"]["follows"] == first["response"]["id"]
     assert second["conversation"]["system"] == "You are brief."
     assert (second["user"], second["response"]["api_key"]) == ("ada", "app")
+    moment = second["prompt"]["created_at"]
+    assert datetime.fromisoformat(moment) == row.prompt.created_at, "to the microsecond"
     assert (second["response"]["seed"], second["response"]["token_ids"]) == (7, [1, 2])
     [verdict] = second["verdicts"]
     assert (verdict["value"], verdict["note"], verdict["reviewer"]) == ("bad", "Rude.", "bob")
