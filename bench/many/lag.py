@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from bench.many.answers import Answer
 from bench.many.cells import percentile
@@ -31,7 +32,7 @@ def compare(contenders: Sequence[Contender], size: Size) -> list[str]:
         if target is None:
             continue
         path = PROBES.get(contender.name, OTHER)
-        with contender.awake():
+        with contender.awake(), undisturbed():
             idle = asyncio.run(probed(target, path, None, size))
             busy = [
                 latency
@@ -42,6 +43,20 @@ def compare(contenders: Sequence[Contender], size: Size) -> list[str]:
     head = ["", "idle p50", "p99", "during the prefill p50", "p99", "longest"]
     said = f"Latency of a health check every {EVERY * 1000:.0f} ms beside a {LENGTH}-token prompt:"
     return [said, table(head, [row[:3] + row[4:] for row in rows])]
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Without this process's own garbage collector, whose pauses would pass for the server's.
+
+    It looked at all that torch and transformers bring, for a quarter of a second.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def shown(latencies: Sequence[float]) -> list[str]:
