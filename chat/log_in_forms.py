@@ -14,11 +14,16 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import ValidationError
 from unfold.forms import AuthenticationForm as AdminAuthenticationForm
 
+from chat.password_turns import TooManyLogIns, password_turns
+
+BUSY = "Many are logging in just now. Try again in a few seconds."
+
 
 class Limited:
-    """A user name is no longer than its column, and passwords are not tried all at once."""
+    """A user name is no longer than its column, and passwords take turns."""
 
     cleaned_data: dict[str, Any]
+    busy = False  # whether the password was not even looked at
 
     def clean_username(self) -> str:
         """The name. Raises ValidationError."""
@@ -26,6 +31,15 @@ class Limited:
         if len(name) > (get_user_model()._meta.get_field("username").max_length or 0):
             raise ValidationError("There is no such user name.")
         return name
+
+    def clean(self) -> dict[str, Any]:
+        """Look at the password, in turn with others. Raises ValidationError."""
+        try:
+            with password_turns.taken():
+                return super().clean()  # type: ignore[misc]
+        except TooManyLogIns:
+            self.busy = True
+            raise ValidationError(BUSY) from None
 
     def confirm_login_allowed(self, user: Any) -> None:
         """The password is right. Raises ValidationError where too many wrong ones came with it."""

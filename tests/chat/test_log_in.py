@@ -8,8 +8,10 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.test import Client
 
+from chat import log_in_forms
 from chat.addresses import client_address
 from chat.models import ApiKey
+from chat.password_turns import PasswordTurns
 
 PASSWORD = "the right one"
 
@@ -46,6 +48,8 @@ def test_passwords_that_are_tried_at_once_are_counted_too(grace, settings, monke
 
     def slowly(self, request, username=None, password=None, **more):
         if password == PASSWORD:  # the wrong ones came with it, and were looked at first
+            # In another process: here they would take turns.
+            monkeypatch.setattr(log_in_forms, "password_turns", PasswordTurns())
             for _ in range(3):
                 try_in("wrong", path=path)
         return look(self, request, username=username, password=password, **more)

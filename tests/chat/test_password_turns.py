@@ -1,0 +1,106 @@
+"""Whoever sends passwords, however many at once, takes a fifth of a core and no more."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from chat import log_in_forms
+from chat.password_turns import MOST_WAITING, REST, PasswordTurns, TooManyLogIns
+from tests.chat.test_log_in import PASSWORD, grace, try_in  # noqa: F401  a fixture
+from tests.fakes import Clock
+from tests.web import eventually
+
+
+class Wrong(Exception):
+    """What a form raises about a password."""
+
+
+@pytest.fixture
+def slept() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def turns(clock: Clock, slept: list[float]) -> PasswordTurns:
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock.now += seconds
+
+    return PasswordTurns(clock=clock, sleep=sleep)
+
+
+def look(turns: PasswordTurns, clock: Clock, *, seconds: float, wrong: bool) -> None:
+    """Look at one password."""
+    try:
+        with turns.taken():
+            clock.now += seconds
+            if wrong:
+                raise Wrong
+    except Wrong:
+        assert wrong
+
+
+def test_behind_a_wrong_password_the_next_one_waits(turns, clock, slept):
+    look(turns, clock, seconds=0.25, wrong=True)
+    look(turns, clock, seconds=0.25, wrong=True)
+
+    assert slept == [0.0, REST * 0.25]
+
+
+def test_behind_a_right_one_nobody_waits(turns, clock, slept):
+    look(turns, clock, seconds=0.25, wrong=False)
+    look(turns, clock, seconds=0.25, wrong=False)
+
+    assert slept == [0.0, 0.0]
+
+
+def test_who_comes_when_the_rest_is_over_does_not_wait(turns, clock, slept):
+    look(turns, clock, seconds=0.25, wrong=True)
+    clock.now += 60
+    look(turns, clock, seconds=0.25, wrong=False)
+
+    assert slept == [0.0, 0.0]
+
+
+def test_one_at_a_time_some_wait_and_others_are_told_to_come_again():
+    turns = PasswordTurns()
+    together, most = 0, 0
+    gate, done = threading.Event(), []
+
+    def one() -> None:
+        nonlocal together, most
+        with turns.taken():
+            together += 1
+            most = max(most, together)
+            gate.wait(10)
+            together -= 1
+        done.append(True)
+
+    threads = [threading.Thread(target=one) for _ in range(MOST_WAITING + 1)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: turns._places._value == 0)
+    with pytest.raises(TooManyLogIns), turns.taken():
+        pass
+    gate.set()
+    for thread in threads:
+        thread.join(10)
+
+    assert (len(done), most) == (MOST_WAITING + 1, 1)
+    with turns.taken():
+        pass
+
+
+@pytest.mark.parametrize("path", ["/login/", "/admin/login/"])
+def test_the_form_says_so_and_looks_at_no_password(grace, monkeypatch, path):  # noqa: F811
+    full = PasswordTurns()
+    for _ in range(MOST_WAITING + 1):
+        full._places.acquire()
+    monkeypatch.setattr(log_in_forms, "password_turns", full)
+    answer = try_in(PASSWORD, path=path)
+
+    assert answer.status_code == 200
+    assert log_in_forms.BUSY in answer.content.decode()
+    assert "sessionid" not in answer.cookies
