@@ -73,6 +73,17 @@ def test_everything_that_the_filters_leave_can_be_taken(administrator, rows):
     assert note.get_change_message() == "Downloaded as records: all with user=ada, verdict=good."
 
 
+def test_a_batch_is_a_few_queries_however_many_rows_it_has(
+    administrator, user, django_assert_max_num_queries
+):
+    for at in range(20):
+        row = answered(user, f"text {at}", token_ids=[at], tools=[{"name": "weather"}])
+
+    with django_assert_max_num_queries(16):
+        told = lines(take(administrator, "download_records", row, select_across="1"))
+    assert [line["response"]["token_ids"] for line in told] == [[at] for at in range(20)]
+
+
 def test_who_took_what_is_noted_without_the_words_that_were_looked_for(administrator, rows):
     take(administrator, "download_messages", *rows, query="q=Paris", select_across="1")
     take(administrator, "download_records", *rows)
