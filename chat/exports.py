@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,9 @@ from chat.threads import in_thread
 from chat.trails import Tree
 
 BATCH = 100  # responses, with all that was said before them where a format has that
+# Characters that are made together. All lines of a batch of a long conversation are a hundred
+# megabytes, which each client that reads slowly would have kept in memory.
+PIECE = 1 << 18
 CONTENT_TYPE = "application/jsonl; charset=utf-8"
 
 At = tuple[datetime, UUID]  # where a batch ended
@@ -52,40 +55,37 @@ class Export:
         self.count = 0
 
     def __iter__(self) -> Iterator[str]:
-        """The lines of a batch, joined."""
+        """The lines in pieces, each within one batch."""
         at: At | None = None
-        while (batch := self._batch(at)) is not None:
-            text, at = batch
-            yield text
+        while found := self._found(at):
+            yield from _pieces(self._lines(found))
+            at = found[-1].created_at, found[-1].pk
 
     async def stream(self, may_read: Callable[[], Awaitable[bool]]) -> AsyncGenerator[str, None]:
         """The same for an event loop, as long as the reader may read.
 
         Raises PermissionDenied in the middle: what is cut off must not look whole.
         """
-        at: At | None = None
-        while (batch := await in_thread(self._batch, at)) is not None:
+        pieces = iter(self)
+        while piece := await in_thread(next, pieces, ""):
             if not await may_read():
                 raise PermissionDenied
-            text, at = batch
-            yield text
+            yield piece
 
-    def _batch(self, at: At | None) -> tuple[str, At] | None:
-        """The next lines and where they end; None when there are no more."""
+    def _found(self, at: At | None) -> list[Response]:
+        """The next batch of rows."""
         rows = self._rows if at is None else self._rows.filter(_behind(*at))
-        found = list(rows[:BATCH])
-        if not found:
-            return None
+        return list(rows[:BATCH])
+
+    def _lines(self, found: list[Response]) -> Iterator[str]:
+        """A line for each, one at a time: together they may be far longer than their rows."""
         trees = self._trees(found)
-        lines = [
-            line(row, trees[row.prompt.conversation_id], self._layout, verdicts=self._verdicts)
-            for row in found
-            if self._layout is Format.RECORDS
+        for row in found:
+            tree = trees[row.prompt.conversation_id]
             # Else it was deleted in between, perhaps when the prompts were read already.
-            or row.pk in trees[row.prompt.conversation_id].responses
-        ]
-        self.count += len(lines)
-        return "".join(lines), (found[-1].created_at, found[-1].pk)
+            if self._layout is Format.RECORDS or row.pk in tree.responses:
+                self.count += 1
+                yield line(row, tree, self._layout, verdicts=self._verdicts)
 
     def _trees(self, found: list[Response]) -> dict[UUID, Tree]:
         keys = {row.prompt.conversation_id for row in found}
@@ -105,6 +105,18 @@ def download(request: Any, export: Export, name: str) -> StreamingHttpResponse:
         "X-Accel-Buffering": "no",
     }
     return StreamingHttpResponse(lines, content_type=CONTENT_TYPE, headers=headers)
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Short lines joined, a long one by itself."""
+    held = ""
+    for text in lines:
+        held += text
+        if len(held) >= PIECE:
+            yield held
+            held = ""
+    if held:
+        yield held
 
 
 def _behind(moment: datetime, pk: UUID) -> Q:

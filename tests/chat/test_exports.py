@@ -228,6 +228,19 @@ def test_what_is_deleted_meanwhile_is_left_out(user, monkeypatch):
     assert last["messages"][-1]["content"] == "four"
 
 
+def test_of_a_batch_no_more_is_made_than_a_piece_needs(user, monkeypatch):
+    monkeypatch.setattr(exports, "PIECE", 1000)
+    for text in ("long " * 1000, "short", "short", "long " * 1000, "last"):
+        answered(user, text)
+    export = Export(Response.objects.all(), Format.MESSAGES)
+    counts = []
+    for piece in export:
+        assert piece.endswith("\n")
+        counts.append(export.count)
+
+    assert counts == [1, 4, 5]
+
+
 def test_no_query_stays_open_between_batches(user, monkeypatch):
     monkeypatch.setattr(exports, "BATCH", 1)
     answered(user, "one")
