@@ -95,6 +95,15 @@ def test_chatglms_conversations_have_its_own_key(user):
     assert last["conversations"][-1] == {"role": "assistant", "content": "Rome."}
 
 
+@pytest.mark.parametrize("layout", list(Format))
+def test_a_line_is_one_for_whoever_cuts_a_file_into_lines(user, layout):
+    said = "one\u2028two\u2029three\x85four\r\nfive\x0bשלום 😀"
+    answered(user, said, prompt=said)
+    [only] = exported(layout)
+
+    assert json.dumps(only).count(json.dumps(said)) == 2
+
+
 def test_the_installations_persona_is_among_the_turns(user, settings):
     settings.LLMSITE_SYSTEM = "You work here."
     answered(user, "Paris.")
