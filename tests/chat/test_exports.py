@@ -304,6 +304,8 @@ def test_filters_choose_what_is_exported(user, api):
         ({"status": "stopped"}, ["new"]),
         ({"conversation": str(old.prompt.conversation_id)}, ["old"]),
         ({"paths": "false"}, ["old", "new"]),
+        ({"paths": ""}, ["old", "new"]),
+        ({"paths": "True", "status": "stopped"}, ["new"]),
     ):
         lines = read(api.get("/api/export", params=query))
         assert [line["response"]["text"] for line in lines] == texts, query
@@ -320,6 +322,9 @@ def test_filters_choose_what_is_exported(user, api):
         ("verdict=good", "verdict"),
         ("user=bob", "user"),
         ("formt=messages", "formt"),
+        ("paths=yes", "paths"),
+        ("page_size=10", "page_size"),
+        ("cursor=", "cursor"),
     ],
 )
 def test_a_wrong_filter_is_named(api, query, field):
