@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -94,10 +95,17 @@ class Export:
         return Tree.of(keys)
 
 
-def download(request: Any, export: Export, name: str) -> StreamingHttpResponse:
-    """An export as a file that a browser saves, made while it is read. Call it last."""
+def download(
+    request: Any, export: Export, name: str, *, permission: str = ""
+) -> StreamingHttpResponse:
+    """An export as a file that a browser saves, made while it is read. Call it last.
+
+    permission: what staff must have to read it, to its end.
+    """
     scope = getattr(request, "scope", None)
-    lines = iter(export) if scope is None else export.stream(lambda: rights.hold(scope))
+    lines: Iterator[str] | AsyncGenerator[str, None] = iter(export)
+    if scope is not None:
+        lines = export.stream(partial(rights.hold, scope, permission))
     connections.close_all()  # each batch has its own thread, and that one its own handle
     headers = {
         "Cache-Control": "no-store",
