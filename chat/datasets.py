@@ -44,7 +44,8 @@ def line(row: Response, tree: Tree, layout: Format, *, verdicts: bool) -> str:
         turns = turns_of(row, tree)
         tools = {"tools": _WRITE_TOOLS[layout](row.tools)} if row.tools else {}
         data = {**tools, layout.value: _WRITE_TURNS[layout](turns)}
-    return json.dumps(data, ensure_ascii=False, cls=JSONEncoder) + "\n"
+    text = json.dumps(data, ensure_ascii=False, cls=JSONEncoder)
+    return text.translate(_ALSO_LINE_ENDS) + "\n"
 
 
 def record(row: Response, *, verdicts: bool) -> dict[str, Any]:
@@ -124,6 +125,11 @@ def as_conversation(turns: Iterable[Turn]) -> list[dict[str, Any]]:
         )
         said += open_calls
     return said
+
+
+# Next line, line and paragraph separator: JSON leaves them as they are, and many readers (Python's
+# `splitlines`, httpx's `iter_lines`) end a line there. They stand in strings only.
+_ALSO_LINE_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
 
 
 def _as_functions(tools: Iterable[Tool]) -> list[dict[str, Any]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,9 @@ from chat.threads import in_thread
 from chat.trails import Tree
 
 BATCH = 100  # responses, with all that was said before them where a format has that
+# Characters that are made together. All lines of a batch of a long conversation are a hundred
+# megabytes, which each client that reads slowly would have kept in memory.
+PIECE = 1 << 18
 CONTENT_TYPE = "application/jsonl; charset=utf-8"
 
 At = tuple[datetime, UUID]  # where a batch ended
@@ -41,7 +45,9 @@ class Export:
         if layout is not Format.RECORDS:
             rows = rows.filter(status__in=Response.READABLE)
         related = ("prompt__conversation", "user", "api_key")
-        rows = rows.prefetch_related(None).select_related(None).select_related(*related)
+        # Whatever a list leaves out is in an export: asked for row by row, a batch has 200 queries.
+        rows = rows.prefetch_related(None).defer(None)
+        rows = rows.select_related(None).select_related(*related)
         if verdicts:
             rows = rows.prefetch_related("verdicts__reviewer")
         self._rows = rows.filter(created_at__lte=timezone.now()).order_by("created_at", "pk")
@@ -50,40 +56,37 @@ class Export:
         self.count = 0
 
     def __iter__(self) -> Iterator[str]:
-        """The lines of a batch, joined."""
+        """The lines in pieces, each within one batch."""
         at: At | None = None
-        while (batch := self._batch(at)) is not None:
-            text, at = batch
-            yield text
+        while found := self._found(at):
+            yield from _pieces(self._lines(found))
+            at = found[-1].created_at, found[-1].pk
 
     async def stream(self, may_read: Callable[[], Awaitable[bool]]) -> AsyncGenerator[str, None]:
         """The same for an event loop, as long as the reader may read.
 
         Raises PermissionDenied in the middle: what is cut off must not look whole.
         """
-        at: At | None = None
-        while (batch := await in_thread(self._batch, at)) is not None:
+        pieces = iter(self)
+        while piece := await in_thread(next, pieces, ""):
             if not await may_read():
                 raise PermissionDenied
-            text, at = batch
-            yield text
+            yield piece
 
-    def _batch(self, at: At | None) -> tuple[str, At] | None:
-        """The next lines and where they end; None when there are no more."""
+    def _found(self, at: At | None) -> list[Response]:
+        """The next batch of rows."""
         rows = self._rows if at is None else self._rows.filter(_behind(*at))
-        found = list(rows[:BATCH])
-        if not found:
-            return None
+        return list(rows[:BATCH])
+
+    def _lines(self, found: list[Response]) -> Iterator[str]:
+        """A line for each, one at a time: together they may be far longer than their rows."""
         trees = self._trees(found)
-        lines = [
-            line(row, trees[row.prompt.conversation_id], self._layout, verdicts=self._verdicts)
-            for row in found
-            if self._layout is Format.RECORDS
-            # Else it was deleted in between.
-            or row.prompt_id in trees[row.prompt.conversation_id].prompts
-        ]
-        self.count += len(lines)
-        return "".join(lines), (found[-1].created_at, found[-1].pk)
+        for row in found:
+            tree = trees[row.prompt.conversation_id]
+            # Else it was deleted in between, perhaps when the prompts were read already.
+            if self._layout is Format.RECORDS or row.pk in tree.responses:
+                self.count += 1
+                yield line(row, tree, self._layout, verdicts=self._verdicts)
 
     def _trees(self, found: list[Response]) -> dict[UUID, Tree]:
         keys = {row.prompt.conversation_id for row in found}
@@ -92,10 +95,17 @@ class Export:
         return Tree.of(keys)
 
 
-def download(request: Any, export: Export, name: str) -> StreamingHttpResponse:
-    """An export as a file that a browser saves, made while it is read. Call it last."""
+def download(
+    request: Any, export: Export, name: str, *, permission: str = ""
+) -> StreamingHttpResponse:
+    """An export as a file that a browser saves, made while it is read. Call it last.
+
+    permission: what staff must have to read it, to its end.
+    """
     scope = getattr(request, "scope", None)
-    lines = iter(export) if scope is None else export.stream(lambda: rights.hold(scope))
+    lines: Iterator[str] | AsyncGenerator[str, None] = iter(export)
+    if scope is not None:
+        lines = export.stream(partial(rights.hold, scope, permission))
     connections.close_all()  # each batch has its own thread, and that one its own handle
     headers = {
         "Cache-Control": "no-store",
@@ -103,6 +113,18 @@ def download(request: Any, export: Export, name: str) -> StreamingHttpResponse:
         "X-Accel-Buffering": "no",
     }
     return StreamingHttpResponse(lines, content_type=CONTENT_TYPE, headers=headers)
+
+
+def _pieces(lines: Iterable[str]) -> Iterator[str]:
+    """Short lines joined, a long one by itself."""
+    held = ""
+    for text in lines:
+        held += text
+        if len(held) >= PIECE:
+            yield held
+            held = ""
+    if held:
+        yield held
 
 
 def _behind(moment: datetime, pk: UUID) -> Q:

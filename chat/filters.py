@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import django_filters as filters
+from django import forms
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
@@ -16,6 +17,9 @@ from chat.datasets import Format
 from chat.exports import path_ends
 from chat.models import Judgement, Response, judged
 from chat.pagination import NewestFirst
+
+FLAGS = {"true": True, "1": True, "false": False, "0": False}
+PAGING = (NewestFirst.cursor_query_param, NewestFirst.page_size_query_param)
 
 
 class MomentField(filters.fields.IsoDateTimeField):
@@ -34,6 +38,25 @@ class MomentFilter(filters.IsoDateTimeFilter):
     """ISO 8601."""
 
     field_class = MomentField
+
+
+class FlagField(forms.Field):
+    """`true` or `false`, and nothing else that would then count as neither."""
+
+    def to_python(self, value: Any) -> bool | None:
+        """None where nothing is said. Raises ValidationError."""
+        if value in self.empty_values:
+            return None
+        try:
+            return FLAGS[str(value).lower()]
+        except KeyError:
+            raise ValidationError("Enter true or false.", code="invalid") from None
+
+
+class FlagFilter(filters.Filter):
+    """On or off."""
+
+    field_class = FlagField
 
 
 class ResponseFilter(filters.FilterSet):
@@ -56,7 +79,7 @@ class ExportFilter(ResponseFilter):
     """Which responses an export has, and `format`: what a line of it is."""
 
     format = filters.ChoiceFilter(choices=Format.choices, method="as_it_is", null_label=None)
-    paths = filters.BooleanFilter(method="only_path_ends")
+    paths = FlagFilter(method="only_path_ends")
 
     def as_it_is(self, rows: QuerySet[Response], name: str, value: str) -> QuerySet[Response]:
         """A format chooses no rows."""
@@ -78,9 +101,12 @@ class LogFilter(ExportFilter):
         return judged(rows, value)
 
 
-def refuse_unknown(query: Iterable[str], *filters: str) -> None:
-    """A misspelt filter must not look like one that matches everything."""
-    known = {*filters, NewestFirst.cursor_query_param, NewestFirst.page_size_query_param}
+def refuse_unknown(query: Iterable[str], *filters: str, paged: bool = True) -> None:
+    """A misspelt filter must not look like one that matches everything.
+
+    paged: whether the answer comes in pages.
+    """
+    known = {*filters, *(PAGING if paged else ())}
     unknown = [name for name in query if name not in known]
     if unknown:
         raise exceptions.ValidationError({name: ["Unknown parameter."] for name in unknown})

@@ -31,22 +31,29 @@ class Rights:
     def __init__(self) -> None:
         self._looks: dict[object, tuple[float, Look]] = {}
 
-    async def hold(self, scope: Scope) -> bool:
-        """Whether whoever sent this request would still be let in."""
+    async def hold(self, scope: Scope, permission: str = "") -> bool:
+        """Whether whoever sent this request would still be let in.
+
+        permission: what else staff must still have for it.
+        """
         loop, now = asyncio.get_running_loop(), time.monotonic()
-        name = loop, tuple(pair for pair in scope["headers"] if pair[0] in NAMING)
+        shown = tuple(pair for pair in scope["headers"] if pair[0] in NAMING)
+        name = loop, shown, permission
         looks = {key: look for key, look in self._looks.items() if now - look[0] < SPEAKS_FOR}
         if name not in looks:
             # An empty context: with the request's it would keep that one's database handle alive.
-            task = loop.create_task(in_thread(_hold, scope), context=contextvars.Context())
+            task = loop.create_task(
+                in_thread(_hold, scope, permission), context=contextvars.Context()
+            )
             looks[name] = now, task
         self._looks = looks
         return await asyncio.shield(looks[name][1])
 
 
-def _hold(scope: Scope) -> bool:
+def _hold(scope: Scope, permission: str) -> bool:
     try:
-        authenticate(as_get_request(scope))
+        user = authenticate(as_get_request(scope)).user
+        return not permission or (user.is_staff and user.has_perm(permission))
     except Exception as error:  # noqa: BLE001  a database that is away says nothing of rights
         failure = failure_of(error)
         if failure is not None and failure.status in REFUSED:

@@ -14,13 +14,15 @@ from chat.datasets import Format
 from chat.exports import Export, download
 from chat.models import Response
 
+EXPORT = "chat.export_response"
+
 
 class Downloads:
     """Actions of the list, one for each format. Who took what is noted under recent actions."""
 
     def has_export_permission(self, request: HttpRequest) -> bool:
         """To look at single responses is one right, to carry the log away another."""
-        return request.user.has_perm("chat.export_response")
+        return request.user.has_perm(EXPORT)
 
     @admin.action(permissions=["export"], description="Download: records, all that is known")
     def download_records(
@@ -47,7 +49,8 @@ class Downloads:
         self, request: HttpRequest, rows: QuerySet[Response], layout: Format
     ) -> StreamingHttpResponse:
         _note(request, f"Downloaded as {layout.label.lower()}: {_choice(request)}.")
-        return download(request, Export(rows, layout, verdicts=True), layout.value)
+        export = Export(rows, layout, verdicts=True)
+        return download(request, export, layout.value, permission=EXPORT)
 
 
 def _choice(request: HttpRequest) -> str:

@@ -30,6 +30,9 @@ def add_filters(parser: ArgumentParser) -> None:
 def chosen(options: dict[str, Any]) -> QuerySet[Response]:
     """The responses that the options choose. Raises CommandError, which names the option."""
     given = {name: options[name] for name in FILTERS if options[name] not in (None, False)}
+    for name in (name for name, value in given.items() if value == ""):
+        # An empty variable of a script: as a filter it would leave everybody's log.
+        raise CommandError(f"--{name}: A value is required.")
     choice = LogFilter(given, queryset=Response.objects.all())
     if not choice.is_valid():
         problems = (f"--{name}: {texts[0]}" for name, texts in choice.errors.items())

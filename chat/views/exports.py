@@ -33,7 +33,7 @@ class ExportOwn(generics.GenericAPIView[Response]):
     @extend_schema(parameters=PARAMETERS, responses={(200, "application/jsonl"): OpenApiTypes.STR})
     def get(self, request: Request) -> StreamingHttpResponse:
         """All of them, or what the filters leave. A file that ends without an error is whole."""
-        refuse_unknown(request.query_params, *ExportFilter.base_filters)
+        refuse_unknown(request.query_params, *ExportFilter.base_filters, paged=False)
         chosen = self.filter_queryset(Response.objects.for_user(request.user))
         layout = Format(request.query_params.get("format") or Format.RECORDS)
         return download(request, Export(chosen, layout), "responses")

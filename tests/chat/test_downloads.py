@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -73,6 +75,17 @@ def test_everything_that_the_filters_leave_can_be_taken(administrator, rows):
     assert note.get_change_message() == "Downloaded as records: all with user=ada, verdict=good."
 
 
+def test_a_batch_is_a_few_queries_however_many_rows_it_has(
+    administrator, user, django_assert_max_num_queries
+):
+    for at in range(20):
+        row = answered(user, f"text {at}", token_ids=[at], tools=[{"name": "weather"}])
+
+    with django_assert_max_num_queries(16):
+        told = lines(take(administrator, "download_records", row, select_across="1"))
+    assert [line["response"]["token_ids"] for line in told] == [[at] for at in range(20)]
+
+
 def test_who_took_what_is_noted_without_the_words_that_were_looked_for(administrator, rows):
     take(administrator, "download_messages", *rows, query="q=Paris", select_across="1")
     take(administrator, "download_records", *rows)
@@ -113,14 +126,40 @@ def test_who_took_what_is_a_list_for_those_who_may_see_it(administrator, django_
     assert staff(django_user_model, "view_response").get(actions).status_code == 403
 
 
-def test_over_a_real_socket_it_is_streamed(server, administrator, rows):
-    cookies = {name: morsel.value for name, morsel in administrator.cookies.items()}
+@contextmanager
+def all_of_it(server: Any, signed_in: Client, row: Response) -> Iterator[httpx.Response]:
+    """The answer to a real browser that downloads everything, as it comes."""
+    cookies = {name: morsel.value for name, morsel in signed_in.cookies.items()}
     with httpx.Client(base_url=server.address, cookies=cookies, timeout=20) as browser:
         page = browser.get(LIST)
         token = browser.cookies["csrftoken"]
         form = {"action": "download_records", "select_across": "1"}
-        form |= {"_selected_action": str(rows[0].pk), "csrfmiddlewaretoken": token}
+        form |= {"_selected_action": str(row.pk), "csrfmiddlewaretoken": token}
         assert page.status_code == 200
-        answer = browser.post(LIST, data=form)
+        with browser.stream("POST", LIST, data=form) as answer:
+            yield answer
+
+
+@pytest.mark.parametrize("columns", [{"is_staff": False}, {"is_active": False}, {}])
+def test_who_may_not_any_more_gets_no_whole_file(
+    server, django_user_model, rows, monkeypatch, columns
+):
+    monkeypatch.setattr("chat.rights.SPEAKS_FOR", 0.0)
+    for at in range(200):
+        answered(rows[0].user, f"text {at} " + "word " * 20_000)
+    browser = staff(django_user_model, "view_response", "export_response")
+
+    with all_of_it(server, browser, rows[0]) as answer:
+        pieces = answer.iter_bytes()
+        next(pieces)
+        people = django_user_model.objects.filter(username="eve")
+        people.update(**columns) if columns else people.get().user_permissions.clear()
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(pieces)
+
+
+def test_over_a_real_socket_it_is_streamed(server, administrator, rows):
+    with all_of_it(server, administrator, rows[0]) as answer:
+        answer.read()
 
     assert [json.loads(line)["user"] for line in answer.text.splitlines()] == ["ada", "bob"]

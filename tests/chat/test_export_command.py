@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import stat
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -114,11 +118,43 @@ def test_half_a_file_never_has_the_name(user, tmp_path, monkeypatch):
 
 
 def test_who_reads_only_the_beginning_is_no_error(user):
-    class Pipe(io.StringIO):
-        """Whose reader has gone."""
-
-        def write(self, text: str) -> int:
-            raise BrokenPipeError
-
     answered(user, "mine")
-    call_command("export", stdout=Pipe())
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    with os.fdopen(writer, "w") as pipe:
+        call_command("export", stdout=pipe)
+
+
+def test_a_full_disk_behind_stdout_is_a_sentence(user):
+    answered(user, "mine")
+
+    with Path("/dev/full").open("w") as full, pytest.raises(CommandError, match="No space left"):
+        call_command("export", stdout=full)
+
+
+def test_json_is_utf_8_whatever_the_terminal_speaks(user, tmp_path):
+    answered(user, "漢字 é")
+    printed = io.BytesIO()
+    with io.TextIOWrapper(printed, encoding="ascii") as terminal:
+        call_command("export", stdout=terminal)
+        assert "漢字 é" in printed.getvalue().decode()
+
+    path = tmp_path / "log.jsonl"
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    script = (
+        "import pathlib, sys; import django; django.setup();"
+        "from chat.management.commands.export import write;"
+        "write(['\\u6f22'], pathlib.Path(sys.argv[1]))"
+    )
+    names = {"DJANGO_SETTINGS_MODULE": "llmsite.settings", "LLMSITE_DATA": str(tmp_path / "data")}
+    command = [sys.executable, "-c", script, str(path)]
+    subprocess.run(command, check=True, env={**os.environ, **names, **ascii_only})
+    assert path.read_bytes().decode() == "漢"
+
+
+def test_an_empty_option_is_not_everybodys_log(user):
+    answered(user, "mine")
+
+    with pytest.raises(CommandError, match="--user: A value is required"):
+        export("--user", "")

@@ -95,6 +95,15 @@ def test_chatglms_conversations_have_its_own_key(user):
     assert last["conversations"][-1] == {"role": "assistant", "content": "Rome."}
 
 
+@pytest.mark.parametrize("layout", list(Format))
+def test_a_line_is_one_for_whoever_cuts_a_file_into_lines(user, layout):
+    said = "one\u2028two\u2029three\x85four\r\nfive\x0bשלום 😀"
+    answered(user, said, prompt=said)
+    [only] = exported(layout)
+
+    assert json.dumps(only).count(json.dumps(said)) == 2
+
+
 def test_the_installations_persona_is_among_the_turns(user, settings):
     settings.LLMSITE_SYSTEM = "You work here."
     answered(user, "Paris.")
@@ -228,6 +237,19 @@ def test_what_is_deleted_meanwhile_is_left_out(user, monkeypatch):
     assert last["messages"][-1]["content"] == "four"
 
 
+def test_of_a_batch_no_more_is_made_than_a_piece_needs(user, monkeypatch):
+    monkeypatch.setattr(exports, "PIECE", 1000)
+    for text in ("long " * 1000, "short", "short", "long " * 1000, "last"):
+        answered(user, text)
+    export = Export(Response.objects.all(), Format.MESSAGES)
+    counts = []
+    for piece in export:
+        assert piece.endswith("\n")
+        counts.append(export.count)
+
+    assert counts == [1, 4, 5]
+
+
 def test_no_query_stays_open_between_batches(user, monkeypatch):
     monkeypatch.setattr(exports, "BATCH", 1)
     answered(user, "one")
@@ -282,6 +304,8 @@ def test_filters_choose_what_is_exported(user, api):
         ({"status": "stopped"}, ["new"]),
         ({"conversation": str(old.prompt.conversation_id)}, ["old"]),
         ({"paths": "false"}, ["old", "new"]),
+        ({"paths": ""}, ["old", "new"]),
+        ({"paths": "True", "status": "stopped"}, ["new"]),
     ):
         lines = read(api.get("/api/export", params=query))
         assert [line["response"]["text"] for line in lines] == texts, query
@@ -298,6 +322,9 @@ def test_filters_choose_what_is_exported(user, api):
         ("verdict=good", "verdict"),
         ("user=bob", "user"),
         ("formt=messages", "formt"),
+        ("paths=yes", "paths"),
+        ("page_size=10", "page_size"),
+        ("cursor=", "cursor"),
     ],
 )
 def test_a_wrong_filter_is_named(api, query, field):

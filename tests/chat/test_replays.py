@@ -196,6 +196,12 @@ def test_the_command_takes_the_newest_that_the_filters_leave(user, other, engine
     assert [line.rpartition(" ")[2] for line in lines[:-1]] == ["2", "1"]
 
 
+def test_a_limit_beyond_every_database_is_none(user, engine):
+    logged(user)
+
+    assert replay("--limit", "9" * 30)[-1] == "1 same, 0 differs, 0 impossible."
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [(["--limit", "0"], "--limit"), (["--since", "never"], "--since")],

@@ -16,6 +16,8 @@ from chat.datasets import Format
 from chat.exports import Export
 from chat.management.choice import add_filters, chosen
 
+ENCODING = "utf-8"  # JSON's, whatever the terminal's is
+
 
 class Command(BaseCommand):
     """Reads a batch at a time: the service may run meanwhile, and the log be of any length."""
@@ -30,15 +32,32 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         export = Export(chosen(options), Format(options["format"]), verdicts=True)
         if options["output"] is None:
-            with suppress(BrokenPipeError):  # `| head` has seen enough
-                self._print(export)
+            self._print(export)
             return
         write(export, options["output"])
         self.stderr.write(f"{export.count} responses in {options['output']}.")
 
     def _print(self, export: Export) -> None:
-        for lines in export:
-            self.stdout.write(lines, ending="")
+        """All of it on stdout. Raises CommandError."""
+        if reconfigure := getattr(self.stdout, "reconfigure", None):
+            reconfigure(encoding=ENCODING)
+        try:
+            for piece in export:
+                self.stdout.write(piece, ending="")
+            self.stdout.flush()
+        except BrokenPipeError:  # `| head` has seen enough
+            leave_unsaid(self.stdout)
+        except OSError as error:
+            leave_unsaid(self.stdout)
+            raise CommandError(f"stdout: {error.strerror}.") from error
+
+
+def leave_unsaid(out: Any) -> None:
+    """What could not be written goes nowhere: Python would try again at its end, and complain."""
+    with suppress(OSError):  # what is no file of the system has no number
+        number = out.fileno()
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), number)
 
 
 def write(export: Export, path: Path) -> None:
@@ -46,7 +65,9 @@ def write(export: Export, path: Path) -> None:
     try:
         if path.exists():
             raise FileExistsError(errno.EEXIST, "There is such a file already", str(path))
-        with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.") as part:
+        with NamedTemporaryFile(
+            "w", encoding=ENCODING, dir=path.parent, prefix=f".{path.name}."
+        ) as part:
             part.writelines(export)
             part.flush()
             os.fsync(part.fileno())

@@ -31,7 +31,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["limit"] < 1:
             raise CommandError("--limit: At least 1 is required.")
-        rows = list(replayable(chosen(options))[: options["limit"]])
+        rows = list(replayable(chosen(options))[: min(options["limit"], sys.maxsize)])
         counts: Counter[Agreement] = Counter()
         host.start(spec(), terminal=sys.stderr.isatty())
         try:
