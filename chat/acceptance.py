@@ -17,7 +17,7 @@ from django.db import transaction
 from django.http import Http404
 from django.utils import timezone
 
-from chat import history, responses, storage
+from chat import history, personas, responses, storage
 from chat.admission import admission
 from chat.errors import ConversationBusy, ServerStopping
 from chat.idempotency import Attempt, KeyTaken
@@ -149,7 +149,8 @@ def _store(prepared: Prepared, attempt: Attempt) -> Response:
     question, place, response = prepared.question, prepared.place, prepared.draft(attempt)
     with transaction.atomic(durable=True):
         if place.conversation is not None:
-            _hold(place, in_order=question.history is None and question.place is None)
+            held = _hold(place, in_order=question.history is None and question.place is None)
+            response.system = personas.to_keep(place.system, held)
         prompt = history.store(place, question.turn, user=attempt.user, surface=question.surface)
         response.prompt = prompt
         response.created_at = max(timezone.now(), prompt.created_at + timedelta(microseconds=1))
@@ -159,8 +160,8 @@ def _store(prepared: Prepared, attempt: Attempt) -> Response:
     return response
 
 
-def _hold(place: history.Place, *, in_order: bool) -> None:
-    """Lock the conversation until the prompt is stored: two simultaneous prompts take turns.
+def _hold(place: history.Place, *, in_order: bool) -> Conversation:
+    """The conversation as it is now, locked until the prompt is stored: prompts take turns.
 
     in_order: nothing may be running, and nothing may have come since the place was found.
     Raises ConversationBusy, Http404 when the conversation is gone by now.
@@ -173,6 +174,7 @@ def _hold(place: history.Place, *, in_order: bool) -> None:
         conversation.answering() or conversation.latest_readable_response() != place.follows
     ):
         raise ConversationBusy("This conversation's last prompt is still being answered.")
+    return conversation
 
 
 def _start(response: Response, prepared: Prepared, leave: Callable[[], None]) -> LiveResponse:

@@ -18,7 +18,7 @@ from typing import Any
 from django.db.models import TextChoices
 from rest_framework.utils.encoders import JSONEncoder
 
-from chat.history import persona
+from chat import personas
 from chat.models import Prompt, Response, Verdict
 from chat.representations import ConversationRowSerializer, ResponseSerializer
 from chat.trails import Tree
@@ -68,7 +68,7 @@ def record(row: Response, *, verdicts: bool) -> dict[str, Any]:
 
 def turns_of(row: Response, tree: Tree) -> list[Turn]:
     """The turns that the model saw, its persona first, and its answer."""
-    system = persona(row.prompt.conversation.system)
+    system = personas.seen(row)
     turns = [Turn(Role.SYSTEM, system)] if system else []
     unseen = set(row.omitted)
     for each in tree.trail(row):

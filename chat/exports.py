@@ -29,21 +29,27 @@ CONTENT_TYPE = "application/jsonl; charset=utf-8"
 At = tuple[datetime, UUID]  # where a batch ended
 
 
+def answers(rows: QuerySet[Response]) -> QuerySet[Response]:
+    """Those that say something and were generated here: what can be learned from."""
+    made_here = rows.filter(status__in=Response.READABLE, imported=False)
+    return made_here.exclude(text="", tool_calls=[])
+
+
 def path_ends(rows: QuerySet[Response]) -> QuerySet[Response]:
-    """Those that end a path: no answer follows them that can be read."""
-    behind = Response.objects.filter(prompt__follows=OuterRef("pk"), status__in=Response.READABLE)
+    """Those that end a path: no answer follows them."""
+    behind = answers(Response.objects.filter(prompt__follows=OuterRef("pk")))
     return rows.filter(~Exists(behind))
 
 
 class Export:
     """The chosen responses as lines, oldest first. What comes after its beginning is not in it.
 
-    layout: but for `records`, only answers are lines: what failed or goes on teaches nothing.
+    layout: but for `records`, only answers are lines.
     """
 
     def __init__(self, rows: QuerySet[Response], layout: Format, *, verdicts: bool = False) -> None:
         if layout is not Format.RECORDS:
-            rows = rows.filter(status__in=Response.READABLE)
+            rows = answers(rows)
         related = ("prompt__conversation", "user", "api_key")
         # Whatever a list leaves out is in an export: asked for row by row, a batch has 200 queries.
         rows = rows.prefetch_related(None).defer(None)

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.utils import timezone
 
 from chat.exchanges import Exchange, cut_exchanges, root_fingerprint, split_system
 from chat.models import Conversation, Prompt, Response, shorten
+from chat.personas import own_persona, persona
 from chat.statements import insert
 from chat.trails import trail
 from modelhost.types import Role, Turn
@@ -34,7 +34,8 @@ class Step:
 class Place:
     """Where a new prompt goes.
 
-    conversation: None until there is one. follows: the response before the prompt.
+    conversation: None until there is one. system: the persona that the model shall see.
+    follows: the response before the prompt.
     missing: exchanges of a resent history that are no rows yet, oldest first.
     earlier: turns after the last answer that are not the prompt itself.
     again: the prompt itself, when it is a row already and gets one more response.
@@ -56,21 +57,11 @@ class Place:
         return self.missing[-1].fingerprint if self.missing else self.fingerprint
 
 
-def persona(system: str) -> str:
-    """The system text that applies: the conversation's own, else the installation's."""
-    return system or settings.LLMSITE_SYSTEM
-
-
-def _own_persona(conversation: Conversation) -> str:
-    """The persona that names a conversation's histories; the installation's names none."""
-    return "" if conversation.system == settings.LLMSITE_SYSTEM else conversation.system
-
-
 def steps(place: Place, prompt: Turn) -> list[Step]:
     """The whole conversation as the model shall see it, each turn with its row's id."""
     result: list[Step] = []
-    if system := persona(place.system):
-        result.append(Step(Turn(Role.SYSTEM, system), None))
+    if place.system:
+        result.append(Step(Turn(Role.SYSTEM, place.system), None))
     for row in trail(place.follows):
         turns = row.turns() if isinstance(row, Prompt) else [row.turn()]
         result += [Step(turn, row.pk.hex) for turn in turns]
@@ -100,12 +91,15 @@ def place_after(conversation: Conversation) -> Place:
 def place_behind(response: Response | None, conversation: Conversation) -> Place:
     """Behind this answer, whatever follows it already; None is the conversation's beginning."""
     if response is None:
-        name = root_fingerprint(_own_persona(conversation))
+        name = root_fingerprint(own_persona(conversation))
     else:
         # Where the history is not known, the id keeps what follows from matching others.
         name = response.fingerprint or f"response:{response.pk.hex}"
     return Place(
-        conversation=conversation, system=conversation.system, follows=response, fingerprint=name
+        conversation=conversation,
+        system=persona(conversation.system),
+        follows=response,
+        fingerprint=name,
     )
 
 
@@ -120,7 +114,7 @@ def place_again(prompt: Prompt) -> Place:
 def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None = None) -> Place:
     """Where a resent history ends: behind the longest beginning of it that is already rows."""
     system, turns = split_system(history)
-    root = root_fingerprint(system or (_own_persona(within) if within else ""))
+    root = root_fingerprint(system or (own_persona(within) if within else ""))
     exchanges, rest = cut_exchanges(root, turns)
     known = _known([exchange.fingerprint for exchange in exchanges], user=user, within=within)
     for count in range(len(exchanges), 0, -1):
@@ -128,7 +122,7 @@ def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None 
         if row is not None:
             return Place(
                 conversation=row.prompt.conversation,
-                system=system or row.prompt.conversation.system,
+                system=persona(system or row.prompt.conversation.system),
                 follows=row,
                 fingerprint=row.fingerprint,
                 missing=exchanges[count:],
@@ -136,7 +130,7 @@ def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None 
             )
     return Place(
         conversation=within,
-        system=system or (within.system if within else ""),
+        system=persona(system or (within.system if within else "")),
         fingerprint=root,
         missing=exchanges,
         earlier=rest,

@@ -23,7 +23,8 @@ def own_prompt(user: Any, prompt_id: UUID) -> Prompt:
 
 def own_response(user: Any, response_id: UUID) -> Response:
     """The user's response with this id. Raises Http404."""
-    return _one(Response.objects.for_user(user).select_related("prompt"), response_id)
+    rows = Response.objects.for_user(user).select_related("prompt__conversation")
+    return _one(rows, response_id)
 
 
 def _one(rows: Any, row_id: UUID) -> Any:

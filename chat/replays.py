@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from django.db.models import QuerySet
 
-from chat import history
+from chat import history, personas
 from chat.models import Response
 from chat.recovery import sampling_of
 from modelhost.errors import ModelHostError
@@ -92,6 +92,7 @@ def _asked(row: Response, engine: Engine) -> Ticket | str:
 def _prompt_of(row: Response, engine: Engine) -> list[int]:
     """What the model is to read. Raises CannotReplay where that is not what it read then."""
     place = history.place_again(row.prompt)
+    place.system = personas.seen(row)
     steps = history.steps(place, Turn(row.prompt.role, row.prompt.content))
     rendered = engine.render(
         [step.turn for step in steps], max_tokens=row.max_tokens, tools=row.tools
@@ -100,9 +101,7 @@ def _prompt_of(row: Response, engine: Engine) -> list[int]:
         raise CannotReplay("Other earlier turns fit into the context now.")
     count = len(rendered.token_ids)
     if _same_model(row, engine) and count != row.prompt_tokens:
-        raise CannotReplay(
-            f"Its prompt had {row.prompt_tokens} tokens and has {count}: the persona is another."
-        )
+        raise CannotReplay(f"Its prompt had {row.prompt_tokens} tokens and has {count} now.")
     return list(rendered.token_ids)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from django.db.models import Prefetch
 from rest_framework import serializers
 
+from chat import personas
 from chat.models import Conversation, Prompt, Response
 from chat.trails import trail
 from modelhost.types import Role
@@ -53,6 +54,7 @@ class ResponseSerializer(serializers.ModelSerializer[Response]):
     message_id = serializers.CharField(source="pk.hex", read_only=True)
     conversation = serializers.UUIDField(source="prompt.conversation_id", read_only=True)
     api_key = serializers.CharField(source="api_key.name", default=None, read_only=True)
+    system = serializers.SerializerMethodField()
 
     class Meta:
         model = Response
@@ -61,6 +63,7 @@ class ResponseSerializer(serializers.ModelSerializer[Response]):
             "message_id",
             "prompt",
             "conversation",
+            "system",
             "status",
             "finish_reason",
             "error",
@@ -91,6 +94,10 @@ class ResponseSerializer(serializers.ModelSerializer[Response]):
             "finished_at",
         ]
         read_only_fields = fields
+
+    def get_system(self, row: Response) -> str:
+        """The persona that it was asked under."""
+        return personas.seen(row)
 
 
 class ShortResponseSerializer(serializers.ModelSerializer[Response]):

@@ -10,6 +10,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.utils import display_for_label
 
+from chat import personas
 from chat.admin.cells import NOTHING, answer, answer_block, json_block, said, seconds, text_block
 from chat.admin.log import link_to
 from chat.models import Response, shorten
@@ -40,6 +41,12 @@ class ResponseColumns:
     @admin.display(description="prompt")
     def full_prompt(self, row: Response) -> SafeString:
         return text_block(row.prompt.content)
+
+    @admin.display(description="persona")
+    def full_persona(self, row: Response) -> SafeString | str:
+        """What the model saw before all that was said."""
+        persona = personas.seen(row)
+        return text_block(persona) if persona else NOTHING
 
     @admin.display(description="said by")
     def role(self, row: Response) -> str:

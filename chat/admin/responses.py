@@ -74,7 +74,10 @@ class ResponseAdmin(ResponseColumns, Downloads, Judging, ReadOnlyAdmin):
     actions = ("stop", "download_records", "download_messages", "download_conversations")
     actions_detail = ("stop_this",)
     fieldsets = (
-        ("Asked", {"fields": ("full_prompt", "role", "conversation_link", "asked_at")}),
+        (
+            "Asked",
+            {"fields": ("full_prompt", "role", "full_persona", "conversation_link", "asked_at")},
+        ),
         ("Answered", {"fields": ("full_text", "status_label", "finish_reason", "error")}),
         ("Judged", {"fields": ("all_verdicts",)}),
         (

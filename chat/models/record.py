@@ -142,6 +142,7 @@ class Response(models.Model):
 
     Interrupted is what could not be continued after its process ended.
 
+    system: the persona that it was asked under; null where that is the conversation's.
     seed, temperature, top_p, top_k, max_tokens, stop: the sampling actually used.
     token_ids: every id that the model made, the stop token included; with the seed
     they allow to continue after a crash.
@@ -191,6 +192,7 @@ class Response(models.Model):
     imported = models.BooleanField(
         default=False, help_text="Sent by a client as history, not generated here."
     )
+    system = models.TextField(null=True, editable=False)  # noqa: DJ001  empty is: without one
     status = models.CharField(max_length=12, choices=Status, default=Status.QUEUED)
     finish_reason = models.CharField(max_length=12, blank=True)
     error = models.TextField(blank=True)

@@ -12,7 +12,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 
-from chat import responses, storage
+from chat import personas, responses, storage
 from chat.errors import ConversationBusy
 from chat.filters import refuse_unknown
 from chat.history import Place, place_behind
@@ -82,9 +82,9 @@ class ConversationDetail(OwnConversations):
     @extend_schema(request=ConversationSerializer, responses=ConversationRowSerializer)
     def patch(self, request: Request, pk: UUID) -> APIResponse:
         """Rename it, or give it another persona for what comes."""
-        self.get_object()
+        conversation = self.get_object()
         data = validated(ConversationSerializer, request.data).validated_data
-        if data and not self.get_queryset().filter(pk=pk).update(**data):
+        if not personas.change(conversation, **data):
             raise Http404  # it was deleted meanwhile
         return APIResponse(ConversationRowSerializer(self.get_object()).data)
 

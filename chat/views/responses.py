@@ -39,7 +39,7 @@ class ResponseDetail(generics.RetrieveAPIView[Response]):
         if getattr(self, "swagger_fake_view", False):
             return self.queryset
         rows = Response.objects.for_user(self.request.user)
-        return rows.select_related("prompt", "api_key")
+        return rows.select_related("prompt__conversation", "api_key")
 
 
 class ResponseEvents(APIView):

@@ -220,6 +220,7 @@ def test_a_response_is_shown_with_all_its_figures(api, key, engine):
         "message_id": row.pk.hex,
         "prompt": str(row.prompt.pk),
         "conversation": answer["conversation"],
+        "system": "",
         "status": "done",
         "finish_reason": "stop",
         "error": "",

@@ -104,9 +104,8 @@ def test_a_line_is_one_for_whoever_cuts_a_file_into_lines(user, layout):
     assert json.dumps(only).count(json.dumps(said)) == 2
 
 
-def test_the_installations_persona_is_among_the_turns(user, settings):
-    settings.LLMSITE_SYSTEM = "You work here."
-    answered(user, "Paris.")
+def test_the_persona_is_the_one_that_it_was_asked_under(user):
+    answered(user, "Paris.", system="You work here.")
 
     [only] = exported(Format.MESSAGES)
     assert only["messages"][0] == {"role": "system", "content": "You work here."}
@@ -183,9 +182,16 @@ def test_only_answers_teach_and_a_record_is_of_everything(user):
     answered(user, "Paris.")
     answered(user, "", status="failed", error="The engine died.")
     left_behind(user, "It is")
+    answered(user, "", status="stopped")
+    answered(user, "Sent.", imported=True)
+    answered(user, "", tool_calls=[{"name": "weather", "arguments": {}}])
 
-    assert [line["response"]["status"] for line in exported()] == ["done", "failed", "streaming"]
-    assert len(exported(Format.MESSAGES)) == 1
+    assert [line["response"]["status"] for line in exported()] == [
+        *("done", "failed", "streaming", "stopped", "done", "done")
+    ]
+    paris, call = exported(Format.MESSAGES)
+    assert paris["messages"][-1]["content"] == "Paris."
+    assert call["messages"][-1]["tool_calls"][0]["function"]["name"] == "weather"
 
 
 def test_of_paths_only_the_ends(user, api):
@@ -197,6 +203,7 @@ def test_of_paths_only_the_ends(user, api):
     answered(
         user, "", conversation=first.prompt.conversation, follows=other, status="failed", error="No"
     )
+    answered(user, "", conversation=first.prompt.conversation, follows=last, status="stopped")
     lines = read(api.get("/api/export?format=messages&paths=true"))
 
     assert [line["messages"][-1]["content"] for line in lines] == ["Rome.", "Bern."]

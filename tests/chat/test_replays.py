@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from chat.models import Conversation, Prompt, Response
+from chat import personas
+from chat.models import Prompt, Response
 from chat.replays import AT_ONCE, Agreement, replays
 from modelhost.errors import PromptTooLong
 from tests.chat.rows import answered, ask, left_behind
@@ -108,14 +109,22 @@ def test_another_models_answer_is_compared_as_text(user, engine):
     assert (other.agreement, other.before, other.now) == (Agreement.DIFFERS, "moon", "world")
 
 
-def test_with_another_persona_it_cannot_be_asked_again(user, engine):
+def test_with_another_persona_since_then_it_is_asked_under_its_own(user, engine):
     row = logged(user)
-    Conversation.objects.update(system="You are brief.")
+    personas.change(row.prompt.conversation, system="You are brief.")
     row = Response.objects.get(pk=row.pk)
-    replay = replayed(row, engine)
+
+    assert replayed(row, engine).agreement is Agreement.SAME
+    assert engine.prompts[0] == engine.prompts[1]
+
+
+def test_a_prompt_that_is_another_one_now_cannot_be_asked_again(user, engine):
+    row = logged(user)
+    Prompt.objects.update(content="Hi there")
+    replay = replayed(Response.objects.get(pk=row.pk), engine)
 
     assert replay.agreement is Agreement.IMPOSSIBLE
-    assert "persona" in replay.reason
+    assert "has 15 now" in replay.reason
     assert len(engine.prompts) == 1, "nothing is generated for it"
 
 

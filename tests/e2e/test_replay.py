@@ -37,16 +37,14 @@ def test_every_answer_is_the_same(answered):
     assert done.returncode == 0
 
 
-def test_a_prompt_that_is_another_now_is_named_and_not_compared(answered):
+def test_the_installations_persona_may_be_another_now(answered):
     answered.environment["LLMSITE_SYSTEM"] = "You are a pirate."
     try:
-        done = answered.manage("replay", "--limit", "1", timeout=200)
+        done = answered.manage("replay", "--limit", "2", timeout=200)
     finally:
         del answered.environment["LLMSITE_SYSTEM"]
 
-    line, summary = done.stdout.splitlines()
-    assert "the persona is another" in line
-    assert (summary, done.returncode) == ("0 same, 0 differs, 1 impossible.", 0)
+    assert done.stdout.splitlines()[-1] == "2 same, 0 differs, 0 impossible.", done.stderr
 
 
 def test_the_log_can_be_exported_while_it_is_served(answered):
