@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
-from chat.models import Prompt, Response
+from chat.models import ApiKey, Prompt, Response, Verdict
 from tests.fakes import ScriptedEngine
 
 pytest_plugins = ["tests.browser"]
@@ -13,6 +13,8 @@ pytest_plugins = ["tests.browser"]
 
 LOG = "/admin/chat/response/"
 ROWS = "#result_list tbody tr"
+FIELDS = """[...document.querySelectorAll(
+    "#response_form :is(input:not([type=hidden]), textarea, select)")].map(it => it.name)"""
 HOSTILE = '<script>alert(1)</script><img src="https://evil.example/x">'
 
 
@@ -59,7 +61,25 @@ def test_a_response_shows_everything_in_full_and_nothing_to_change(signed_in, lo
         expect(signed_in.get_by_role("heading", name=heading, exact=True)).to_be_visible()
     row = Response.objects.get(pk=log["message_id"])
     expect(signed_in.get_by_text(str(row.seed))).to_be_visible()
-    assert signed_in.locator("main textarea, [name=_save]").count() == 0
+    assert signed_in.locator("[name=_save]").count() == 0
+    assert signed_in.evaluate(FIELDS) == ["value", "value", "note"], "a verdict, and nothing else"
+
+
+def test_a_verdict_is_a_click_away_from_what_it_is_about(signed_in, log):
+    page = f"{LOG}{log['message_id']}/change/"
+    signed_in.goto(page)
+    signed_in.get_by_label("Bad").check()
+    signed_in.get_by_label("Why, if you like").fill(HOSTILE)
+    signed_in.get_by_role("button", name="Judge").click()
+    expect(signed_in.get_by_text("Your verdict is stored.")).to_be_visible()
+
+    verdict = Verdict.objects.get()
+    assert (verdict.response_id.hex, verdict.value) == (log["message_id"], "bad")
+    assert verdict.note == HOSTILE
+    expect(signed_in.locator(".chat-verdicts .chat-text")).to_have_text(HOSTILE)
+    signed_in.get_by_role("button", name="Withdraw it").click()
+    expect(signed_in.get_by_text("Your verdict is withdrawn.")).to_be_visible()
+    assert not Verdict.objects.exists()
 
 
 def test_a_conversation_reads_as_a_transcript(signed_in, log):
@@ -83,6 +103,9 @@ def test_the_other_lists_open(signed_in, log):
 def test_a_word_without_end_leaves_every_column_in_sight(signed_in, log):
     Response.objects.update(text="x" * 400)
     Prompt.objects.update(content="y" * 400)
+    ApiKey.objects.update(name="notebook")
+    for row in Response.objects.all():
+        Verdict.objects.create(response=row, reviewer=row.user, value="good")
     signed_in.goto(LOG)
 
     expect(signed_in.locator(ROWS).first).to_contain_text("yyy")
