@@ -101,7 +101,8 @@ def test_the_other_lists_open(signed_in, log):
 
 
 def test_a_word_without_end_leaves_every_column_in_sight(signed_in, log):
-    Response.objects.update(text="x" * 400)
+    figures = {"model": "SmolLM2-135M-Instruct", "prompt_tokens": 37, "completion_tokens": 60}
+    Response.objects.update(text="x" * 400, status="stopped", **figures)
     Prompt.objects.update(content="y" * 400)
     ApiKey.objects.update(name="notebook")
     for row in Response.objects.all():
