@@ -20,6 +20,7 @@ from rest_framework.utils.encoders import JSONEncoder
 
 from chat import personas
 from chat.models import Prompt, Response, Verdict
+from chat.openai import tool_call
 from chat.representations import ConversationRowSerializer, ResponseSerializer
 from chat.trails import Tree
 from modelhost.types import Role, Tool, Turn
@@ -89,14 +90,8 @@ def as_messages(turns: Iterable[Turn]) -> list[dict[str, Any]]:
         if turn.tool_calls:
             message["content"] = turn.content or None
             open_calls = deque(f"call_{len(messages)}_{at}" for at in range(len(turn.tool_calls)))
-            message["tool_calls"] = [
-                {
-                    "id": name,
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": _json(call.arguments)},
-                }
-                for name, call in zip(open_calls, turn.tool_calls, strict=True)
-            ]
+            named = zip(open_calls, turn.tool_calls, strict=True)
+            message["tool_calls"] = [tool_call(call_id, call) for call_id, call in named]
         elif turn.role == Role.TOOL and open_calls:
             message["tool_call_id"] = open_calls.popleft()
         messages.append(message)
@@ -151,7 +146,3 @@ def _verdict(one: Verdict) -> dict[str, Any]:
     reviewer = one.reviewer.get_username() if one.reviewer else None
     said = {"value": one.value, "note": one.note, "reviewer": reviewer}
     return said | {"judged_at": one.judged_at}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -16,7 +16,7 @@ from chat import events
 from chat.errors import UNFORESEEN, Code, Failure
 from chat.live import LiveResponse, Outcome
 from chat.questions import Accepted
-from modelhost.types import FinishReason, ModelCard
+from modelhost.types import FinishReason, ModelCard, ToolCall
 
 PING = ": ping\n"  # one newline: with two, the official client reads an empty event
 DONE = "data: [DONE]\n\n"
@@ -56,17 +56,15 @@ def message(live: LiveResponse, outcome: Outcome) -> dict[str, Any]:
 
 def tool_calls(response_id: UUID, outcome: Outcome) -> list[dict[str, Any]]:
     """Calls with ids of their own, their arguments as JSON text."""
-    return [
-        {
-            "id": f"call_{response_id.hex}_{index}",
-            "type": "function",
-            "function": {
-                "name": call.name,
-                "arguments": json.dumps(call.arguments, ensure_ascii=False),
-            },
-        }
-        for index, call in enumerate(outcome.tool_calls)
-    ]
+    calls = enumerate(outcome.tool_calls)
+    return [tool_call(f"call_{response_id.hex}_{index}", call) for index, call in calls]
+
+
+def tool_call(call_id: str, call: ToolCall) -> dict[str, Any]:
+    """One call. call_id: what its result refers to."""
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    function = {"name": call.name, "arguments": arguments}
+    return {"id": call_id, "type": "function", "function": function}
 
 
 def completion_id(response_id: UUID) -> str:

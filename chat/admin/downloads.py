@@ -18,7 +18,7 @@ EXPORT = "chat.export_response"
 
 
 class Downloads:
-    """Actions of the list, one for each format. Who took what is noted under recent actions."""
+    """Actions of the list, one for each format. Who took what is in the list of actions."""
 
     def has_export_permission(self, request: HttpRequest) -> bool:
         """To look at single responses is one right, to carry the log away another."""
