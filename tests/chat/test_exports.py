@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
-from asgiref.sync import sync_to_async
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
@@ -118,20 +118,24 @@ def test_no_query_stays_open_between_batches(user, monkeypatch):
     assert json.loads(next(lines))["response"]["text"] == "changed"
 
 
-async def test_a_reader_whose_rights_end_gets_no_file_that_looks_whole(user, monkeypatch):
+def test_a_reader_whose_rights_end_gets_no_file_that_looks_whole(user, monkeypatch):
     monkeypatch.setattr(exports, "BATCH", 1)
     answers = iter([True, False])
+    answered(user, "one")
+    answered(user, "two")
 
     async def may_read() -> bool:
         return next(answers)
 
-    for text in ("one", "two"):
-        await sync_to_async(answered)(user, text)
-    lines = Export(Response.objects.all(), Format.RECORDS).stream(may_read)
+    async def begin_and_go_on() -> str:
+        pieces = Export(Response.objects.all(), Format.RECORDS).stream(may_read)
+        first = await anext(pieces)
+        with pytest.raises(PermissionDenied):
+            await anext(pieces)
+        return first
 
-    assert json.loads(await anext(lines))["response"]["text"] == "one"
-    with pytest.raises(PermissionDenied):
-        await anext(lines)
+    # In a loop of its own: rows made from one would leave a thread behind with a database handle.
+    assert json.loads(asyncio.run(begin_and_go_on()))["response"]["text"] == "one"
 
 
 def test_callers_export_what_is_theirs_without_what_reviewers_think(user, other, api):
