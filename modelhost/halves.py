@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+if TYPE_CHECKING:
+    from modelhost.parts import Parts
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +35,7 @@ class Halves:
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, exponent: int) -> None:
         moved = weight * 2.0**exponent if exponent else weight
-        self._packed = OPERATORS.linear_prepack_fp16(moved, None)
+        self._multiply = _packed(moved)
         self._factor = 2.0**-exponent
         self._bias = bias
         self._fitting = fitting_rows()
@@ -46,7 +50,7 @@ class Halves:
             rows = rows.expand(fitting, -1)
         elif count < fitting:
             rows = nn.functional.pad(rows, (0, 0, 0, fitting - count))
-        result: torch.Tensor = OPERATORS.linear_dynamic_fp16(rows, self._packed)[:count]
+        result = self._multiply(rows)[:count]
         if self._factor != 1.0:
             result = result.mul_(self._factor)
         return result if self._bias is None else result.add_(self._bias)
@@ -59,6 +63,24 @@ class Halves:
 def available() -> bool:
     """Whether this processor and this PyTorch multiply so, with sums in float32."""
     return bool(fitting_rows())
+
+
+def _packed(weight: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The product with it: in parts where there are any, else as PyTorch's operator divides it."""
+    if kind := _parts():
+        return kind(weight)
+    packed = OPERATORS.linear_prepack_fp16(weight, None)
+    return lambda rows: OPERATORS.linear_dynamic_fp16(rows, packed)
+
+
+@cache
+def _parts() -> type[Parts] | None:
+    try:
+        from modelhost import parts  # compiles a kernel, where numba can
+    except ImportError as error:
+        logger.info("products are divided beforehand: %s", error)
+        return None
+    return parts.Parts if parts.available() else None
 
 
 def exponent_of(weight: torch.Tensor) -> int | None:

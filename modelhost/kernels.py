@@ -10,8 +10,8 @@ threads. The number in front of all counts the items that were taken: a thread t
 until none is left. What is computed of an item depends on nothing else, so a row is the same in
 any company.
 
-Indices are unsigned: of a signed one numba asks whether it counts from the end. All that is
-compiled stands in this file: what was kept counts as long as the kernel's own file is unchanged.
+Indices are unsigned: of a signed one numba asks whether it counts from the end. All that these
+compile stands in this file: what was kept counts as long as the kernel's own file is unchanged.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _as_pointer(context: Any, builder: Any, signature: Any, values: Any) -> Any:
 
 
 @intrinsic
-def _take(_: Any, numbers: Any) -> Any:
+def take(_: Any, numbers: Any) -> Any:
     """The next item that no thread has taken."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -77,7 +77,7 @@ def _as_float(_: Any, bits: Any) -> Any:
     return float32(bits), generate
 
 
-def _kernel(function: Callable[[Any], None]) -> Any:
+def kernel(function: Callable[[Any], None]) -> Any:
     """Compile, or load what an earlier process compiled. Raises ImportError if numba cannot."""
     compiled = cfunc(types.void(types.CPointer(int64)), **OPTIONS)
     kept = cfunc(types.void(types.CPointer(int64)), cache=True, **OPTIONS)
@@ -210,7 +210,7 @@ def _weighted_sum(values: Any, read: Any, group: Any, shares: Any, result: Any) 
 # Kernels. An item is a row, and a group of heads for attention.
 
 
-@_kernel
+@kernel
 def add_and_norm(data: Any) -> None:
     """Root mean square norm (Zhang and Sennrich, 2019); what is to be added first, stays added."""
     numbers = carray(data, 8)
@@ -219,16 +219,16 @@ def add_and_norm(data: Any) -> None:
     hidden = carray(_floats(numbers[5]), (rows, size))
     added = carray(_floats(numbers[6]), (rows, size))  # or nothing
     result = carray(_floats(numbers[7]), (rows, size))
-    row = _take(numbers)
+    row = take(numbers)
     while row < uint64(rows):
         if numbers[6]:
             for at in range(uint64(size)):
                 hidden[row, at] += added[row, at]
         _norm(hidden[row], weight, epsilon, result[row])
-        row = _take(numbers)
+        row = take(numbers)
 
 
-@_kernel
+@kernel
 def turn_and_store(data: Any) -> None:
     """Positions as turns (Su et al., "RoFormer", 2021); keys and values to their places."""
     numbers = carray(data, 14)
@@ -240,17 +240,17 @@ def turn_and_store(data: Any) -> None:
     write = carray(_integers(numbers[11]), (rows,))
     keys = carray(_floats(numbers[12]), (SOME, groups, dim))
     values = carray(_floats(numbers[13]), (SOME, groups, dim))
-    row = _take(numbers)
+    row = take(numbers)
     while row < uint64(rows):
         own, place = every[row], uint64(write[row])
         for head in range(uint64(heads + groups)):
             _turn(own[head], cos[row], sin[row], apart, step)
         keys[place] = own[uint64(heads) : uint64(heads + groups)]
         values[place] = own[uint64(heads + groups) :]
-        row = _take(numbers)
+        row = take(numbers)
 
 
-@_kernel
+@kernel
 def attend(data: Any) -> None:
     """Attention of tokens that are alone in their request, to the keys that it has in the cache."""
     numbers = carray(data, 13)
@@ -264,7 +264,7 @@ def attend(data: Any) -> None:
     result = carray(_floats(numbers[12]), (SOME, heads, dim))
     each = uint64(heads // groups)
     scores = numpy.empty((each, uint64(most + 3)), numpy.float32)
-    item = _take(numbers)
+    item = take(numbers)
     while item < uint64(tokens * groups):
         token, group = item // uint64(groups), item % uint64(groups)
         row, first, count = uint64(which[token, 0]), which[token, 1], which[token, 2]
@@ -274,17 +274,17 @@ def attend(data: Any) -> None:
         for head in range(each):
             _softmax(scores[head, : (count + 3) // 4 * 4], uint64(count))
         _weighted_sum(values, own, group, scores, result[row, part])
-        item = _take(numbers)
+        item = take(numbers)
 
 
-@_kernel
+@kernel
 def gate(data: Any) -> None:
     """SwiGLU (Shazeer, 2020): a gate's numbers, and behind them what it lets through."""
     numbers = carray(data, 5)
     rows, size = numbers[1], numbers[2]
     both = carray(_floats(numbers[3]), (rows, 2 * size))
     result = carray(_floats(numbers[4]), (rows, size))
-    row = _take(numbers)
+    row = take(numbers)
     while row < uint64(rows):
         _swiglu(both[row], result[row])
-        row = _take(numbers)
+        row = take(numbers)

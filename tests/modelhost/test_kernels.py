@@ -243,7 +243,7 @@ def test_a_kernel_that_can_be_kept_nowhere_is_compiled_all_the_same():
     names: dict[str, Callable] = {}
     exec("def nothing(data): pass", names)  # it has no file, so it has no cache beside it
 
-    assert kernels._kernel(names["nothing"]).address
+    assert kernels.kernel(names["nothing"]).address
 
 
 def test_what_numba_cannot_compile_cannot_be_imported():
@@ -251,4 +251,4 @@ def test_what_numba_cannot_compile_cannot_be_imported():
     exec("def nonsense(data): return data.of_another_version", names)
 
     with pytest.raises(ImportError, match="cannot compile nonsense"):
-        kernels._kernel(names["nonsense"])
+        kernels.kernel(names["nonsense"])
