@@ -16,6 +16,7 @@ from contextlib import contextmanager
 AT_ONCE = 2
 # Who has a slot for longer waits for something, and is left to it: nobody waits along.
 LONGEST = 0.05  # seconds
+SETTLED = 0.2  # seconds that an idle engine waits at most; thirty requests need half of that
 
 
 class RequestSlots:
@@ -26,15 +27,22 @@ class RequestSlots:
     ) -> None:
         self.longest = longest
         self._clock = clock
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        self._calm = threading.Condition(lock)
+        self._waiting = 0  # for a slot
         self._until: dict[int, float] = {}  # thread → when its slot counts no more
 
     @contextmanager
     def acquired(self) -> Iterator[None]:
         """Wait for a slot and have it, until the end of the block or `release`."""
         with self._changed:
-            while (wait := self._wait()) > 0:
-                self._changed.wait(wait)
+            self._waiting += 1
+            try:
+                while (wait := self._wait()) > 0:
+                    self._changed.wait(wait)
+            finally:
+                self._waiting -= 1
             self._until[threading.get_ident()] = self._clock() + self.longest
         try:
             yield
@@ -46,12 +54,28 @@ class RequestSlots:
         with self._changed:
             if self._until.pop(threading.get_ident(), None) is not None:
                 self._changed.notify()
+                self._calm.notify_all()
+
+    def settle(self, at_most: float = SETTLED) -> None:
+        """Wait until nobody waits for a slot or works in one, at most so many seconds.
+
+        For an engine that has nothing to do: a first step with one of thirty prompts takes the
+        processors from those who read the others. docs/decisions/0034.
+        """
+        end = self._clock() + at_most
+        with self._changed:
+            while (left := end - self._clock()) > 0 and (self._waiting or self._left()):
+                self._calm.wait(min([left, *self._left()]))
 
     def _wait(self) -> float:
         """Seconds after which a slot is free in any case."""
-        now = self._clock()
-        left = [until - now for until in self._until.values() if until > now]
+        left = self._left()
         return min(left) if len(left) >= AT_ONCE else 0.0
+
+    def _left(self) -> list[float]:
+        """Of each slot that counts the seconds until it does not."""
+        now = self._clock()
+        return [until - now for until in self._until.values() if until > now]
 
 
 request_slots = RequestSlots()

@@ -16,6 +16,7 @@ django_application = get_application()
 from django.conf import settings  # noqa: E402
 
 from chat.model_spec import spec  # noqa: E402
+from chat.request_slots import request_slots  # noqa: E402
 from chat.supervisor import supervisor  # noqa: E402
 from llmsite.protocols import by_protocol  # noqa: E402
 from llmsite.shutdown import Shutdown  # noqa: E402
@@ -38,4 +39,5 @@ shutdown.attach_to_twisted()
 host.on_lost = partial(shutdown.lost, "engine")
 supervisor.on_lost = partial(shutdown.lost, "supervisor")
 supervisor.start(recover=True)
+host.gather = request_slots.settle
 host.start(spec(), terminal=sys.stderr.isatty())

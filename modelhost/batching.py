@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -29,8 +29,12 @@ def new_manager(
     cache_tokens: int | None,
     share_prefixes: bool = True,
     speculate: bool = True,
+    gather: Callable[[], None],
 ) -> Any:
-    """A manager that takes arg-maxes of what RequestSampler makes of the logits."""
+    """A manager that takes arg-maxes of what RequestSampler makes of the logits.
+
+    gather: called before the first step after a pause, where web side and engine share processors.
+    """
     config = ContinuousBatchingConfig(
         allow_block_sharing=share_prefixes,  # within one owner: the scheduler sees to that
         auto_switch_to_flash=False,  # it would also fetch a kernel from a hub
@@ -46,6 +50,7 @@ def new_manager(
         _capture_graphs(manager)
     elif not on_cuda:
         _step_lean(manager)
+        _begin_together(manager, gather)
         if speculate:
             _speculate(manager)
     return manager
@@ -89,6 +94,18 @@ def _step_lean(manager: Any) -> None:
     processor = manager.batch_processor = manager._create_batch_processor()
     processor.model_runner = _runner(LeanRunner, processor)
     processor.model_runner.prepare(manager.model)
+
+
+def _begin_together(manager: Any, gather: Callable[[], None]) -> None:
+    processor = manager.batch_processor
+    prepare = processor.prepare_next_batch
+
+    def prepare_next_batch() -> bool:
+        if not processor.scheduler.active_requests:
+            gather()
+        return bool(prepare())
+
+    processor.prepare_next_batch = prepare_next_batch
 
 
 def _speculate(manager: Any) -> None:

@@ -36,6 +36,8 @@ class Engine:
     device-side assert CUDA cannot be used by the process any more.
     lost: its thread died and cannot be replaced here, or it hangs: a thread cannot be ended from
     outside. Its tickets stay as they are.
+    gather: called on its thread before the first step after a pause, on a CPU. It may wait for a
+    moment, so that requests that arrive together are computed together.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Engine:
         speculate: bool = True,
         patience: float = 120.0,
     ) -> None:
+        self.gather: Callable[[], None] = lambda: None
         self._format = loaded.format
         stop_ids = self._format.stop_ids
         self._manager: Any = batching.new_manager(
@@ -59,6 +62,7 @@ class Engine:
             cache_tokens=cache_tokens,
             share_prefixes=share_prefixes,
             speculate=speculate,
+            gather=lambda: self.gather(),
         )
         self._manager.warmup()  # builds the cache, so that its size is known before any request
         self.card = card.describe(

@@ -67,6 +67,7 @@ class Host:
     on_lost: called once, from a thread of its own, when the engine died and only another
     process can have one. The tickets are still without an end then: whoever sets this takes
     care of them. With nobody set, they end with an error.
+    gather: the `gather` of every engine from now on.
     """
 
     def __init__(self, loader: Loader = load) -> None:
@@ -80,6 +81,7 @@ class Host:
         self._error = ""
         self._progress = Progress()
         self.on_lost: Callable[[], None] | None = None
+        self.gather: Callable[[], None] | None = None
 
     @property
     def state(self) -> HostState:
@@ -185,6 +187,8 @@ class Host:
 
     def _watch(self, engine: Engine) -> None:
         engine.when_lost(functools.partial(self._lose, engine))
+        if self.gather is not None:
+            engine.gather = self.gather
 
     def _lose(self, engine: Engine) -> None:
         with self._lock:

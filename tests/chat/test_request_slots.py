@@ -146,6 +146,54 @@ def test_giving_back_what_one_has_not_changes_nothing():
         pass
 
 
+@pytest.fixture
+def idle():
+    """An engine with nothing to do: whoever submits this waits until all is calm."""
+    with ThreadPoolExecutor(1) as threads:
+        yield threads
+
+
+def test_without_anybody_there_is_nothing_to_wait_for():
+    slow = RequestSlots(longest=NEVER)
+    slow.settle(NEVER)
+    with slow.acquired():
+        pass
+    slow.settle(NEVER)
+
+
+def test_an_engine_waits_for_all_that_are_read(crowd, idle):
+    slow = RequestSlots(longest=NEVER)
+    crowd.send(*[Worker(slow) for _ in range(AT_ONCE + 2)])
+    eventually(lambda: waiting(slow) == 2)
+    settled = idle.submit(slow.settle, NEVER)
+    for worker in crowd.workers:
+        assert not settled.done()
+        eventually(worker.begun.is_set)
+        worker.may_end.set()
+    settled.result(WITHIN)
+
+
+def test_and_not_for_one_that_waits_for_its_answer(crowd, idle):
+    slow = RequestSlots(longest=NEVER)
+    crowd.send(Worker(slow, slow.release))
+    eventually(lambda: begun(crowd.workers))
+    idle.submit(slow.settle, NEVER).result(WITHIN)
+
+
+def test_nor_for_one_that_waits_for_something_else(crowd, idle):
+    quick = RequestSlots(longest=0.01)
+    crowd.send(Worker(quick))
+    eventually(lambda: begun(crowd.workers))
+    idle.submit(quick.settle, NEVER).result(WITHIN)
+
+
+def test_nor_for_longer_than_it_wants_to(crowd, idle):
+    slow = RequestSlots(longest=NEVER)
+    crowd.send(Worker(slow))
+    eventually(lambda: begun(crowd.workers))
+    idle.submit(slow.settle, 0.01).result(WITHIN)
+
+
 def test_callers_that_wait_for_their_answers_keep_nobody_out(api, serve, gate, monkeypatch):
     monkeypatch.setattr(request_slots, "longest", NEVER)
     serve(ScriptedEngine(gate=gate))

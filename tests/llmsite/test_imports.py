@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,6 +45,31 @@ def test_importing_the_web_side_leaves_the_models_libraries_alone(module):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+SERVER = """
+import os, sys
+from llmsite import asgi
+from chat.request_slots import request_slots
+from modelhost.host import host
+os._exit(0 if host.gather == request_slots.settle else 1)
+"""
+
+
+def test_a_servers_engine_lets_requests_that_arrive_together_be_read_first(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SERVER],
+        env={
+            **os.environ,
+            "DATABASE_URL": f"sqlite:///{tmp_path / 'rows.sqlite3'}",
+            "LLMSITE_MODEL": str(tmp_path / "none"),
+        },
+        cwd=ROOT,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_web_side_knows_modelhosts_public_surface_and_nothing_else():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import pytest
@@ -156,3 +157,23 @@ def test_a_stop_token_ends_the_answer_and_is_not_shown(load_tiny, serve, finish)
     shown = ResponseDecoder(loaded.format.decode)
     assert "".join(piece.text for piece in pieces) == shown.feed(answer[:4]) + shown.flush()
     assert ticket.finish.reason is FinishReason.STOP
+
+
+def test_what_arrives_together_begins_together(serve, ids_of):
+    """Before the first step after a pause it may wait; while it computes it does not."""
+    engine = serve()
+    arrived, asked = threading.Event(), []
+
+    def gather() -> None:
+        asked.append(len(engine._manager.batch_processor.scheduler.active_requests))
+        assert arrived.wait(10)
+
+    alone = [ids_of(engine.submit(prompt, Sampling(max_tokens=8))) for prompt in prompts(5)]
+    engine.gather = gather
+    tickets = [engine.submit(prompt, Sampling(max_tokens=8)) for prompt in prompts(5)]
+    steps = engine._manager.current_batch
+    arrived.set()
+
+    assert [ids_of(ticket) for ticket in tickets] == alone
+    assert engine._manager.current_batch - steps <= 8 + 2  # of their own they need eight each
+    assert set(asked) == {0}

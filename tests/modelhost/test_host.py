@@ -104,6 +104,19 @@ def test_an_engine_made_elsewhere_is_watched_as_well():
     assert told == ["lost"]
 
 
+def test_every_engine_is_told_whom_to_wait_for_before_it_begins():
+    def gather() -> None:
+        """Requests that arrive together."""
+
+    a_host = Host(FakeLoader())
+    a_host.gather = gather
+    a_host.start(SPEC)
+    assert a_host.wait(10).gather is gather
+
+    a_host.serve_with(FakeEngine())
+    assert a_host.engine().gather is gather
+
+
 def test_with_nobody_to_tell_a_lost_engine_is_stopped_so_that_its_tickets_end():
     a_host = loaded(FakeLoader())
     engine = a_host.engine()
