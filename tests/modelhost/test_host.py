@@ -108,9 +108,11 @@ def test_every_engine_is_told_whom_to_wait_for_before_it_begins():
     def gather() -> None:
         """Requests that arrive together."""
 
-    a_host = Host(FakeLoader())
+    loader = FakeLoader()
+    a_host = Host(loader)
     a_host.gather = gather
     a_host.start(SPEC)
+    loader.go_on.release()
     assert a_host.wait(10).gather is gather
 
     a_host.serve_with(FakeEngine())
