@@ -84,7 +84,7 @@ class Parts:
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
         """(n, inputs) → (n, outputs)."""
         count, threads = rows.shape[0], torch.get_num_threads()
-        result = torch.empty(count, self._outputs)
+        result = torch.empty(count, self._outputs, dtype=torch.float32, device="cpu")
         _MULTIPLY(
             _address(),
             self._at,
