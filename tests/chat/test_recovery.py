@@ -25,11 +25,7 @@ WHOLE = "Hello, world"
 
 @pytest.fixture
 def recover() -> Callable[[], None]:
-    """Take over at once what can be, then begin as the server does.
-
-    In this order: two looks at a time share the rows among them, and the first to come back
-    would find the other's not yet begun.
-    """
+    """Take over at once, then begin as the server does: two looks at a time share the rows."""
 
     def begin() -> None:
         supervisor._upkeep.take_over()

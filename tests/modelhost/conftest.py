@@ -151,6 +151,16 @@ def gate() -> Iterator[Gate]:
 
 
 @pytest.fixture
+def many_threads() -> Iterator[None]:
+    """PyTorch with more threads than there may be processors, and the same chance every time."""
+    torch.manual_seed(21)
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def finish() -> Callable[[Ticket], list[Piece]]:
     """All pieces of a ticket, read to its end."""
 

@@ -19,16 +19,8 @@ TURN_AND_STORE = Kernel(kernels.turn_and_store)
 ATTEND = Kernel(kernels.attend)
 GATE = Kernel(kernels.gate)
 
+pytestmark = pytest.mark.usefixtures("many_threads")
 works = pytest.mark.parametrize("work", [LITTLE, MUCH], ids=["one thread", "threads"])
-
-
-@pytest.fixture(autouse=True)
-def threads():
-    torch.manual_seed(21)
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)  # more than there may be processors
-    yield
-    torch.set_num_threads(before)
 
 
 def close(one: torch.Tensor, other: torch.Tensor) -> bool:

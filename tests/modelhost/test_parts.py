@@ -16,19 +16,13 @@ from modelhost.parts import Parts
 
 SHAPES = [(1, 1), (31, 40), (48, 64), (200, 2048), (1000, 576), (1536, 576), (576, 1536)]
 
-pytestmark = pytest.mark.skipif(
-    not (halves.available() and parts.available()),
-    reason="this processor has no FBGEMM, or another PyTorch than the pinned one is installed",
-)
-
-
-@pytest.fixture(autouse=True)
-def threads():
-    torch.manual_seed(33)
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)  # more than there may be processors
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.usefixtures("many_threads"),
+    pytest.mark.skipif(
+        not (halves.available() and torch.__version__.startswith(parts.VERSION)),
+        reason="this processor has no FBGEMM, or another PyTorch than the pinned one is installed",
+    ),
+]
 
 
 @pytest.fixture
@@ -49,6 +43,10 @@ def weight_of(outputs: int, inputs: int) -> torch.Tensor:
 def by_the_operator(weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
     packed = torch.ops.quantized.linear_prepack_fp16(weight, None)
     return torch.ops.quantized.linear_dynamic_fp16(rows, packed)
+
+
+def test_with_the_pinned_version_there_are_some():
+    assert parts.available()
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 7, 64, 121, MOST_ROWS])
