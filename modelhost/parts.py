@@ -175,6 +175,7 @@ def _multiply(
     return types.void(*[int64] * 7), generate
 
 
+# What numba kept of it counts as long as this file is unchanged, whatever becomes of `take`.
 @kernel
 def multiply(data: Any) -> None:
     """An item is a part of the columns."""
