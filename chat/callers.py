@@ -51,6 +51,12 @@ def authenticate(request: HttpRequest) -> Caller:
     return Caller(user)
 
 
+def caller_of_request(request: Any) -> Caller:
+    """Who sent a request, REST framework's or Django's, that was let in."""
+    shown = getattr(request, "auth", None)
+    return Caller(request.user, shown if isinstance(shown, ApiKey) else None)
+
+
 def as_get_request(scope: Scope) -> HttpRequest:
     """What came with this scope as a GET request without a body."""
     scheme = scope.get("scheme", "http")

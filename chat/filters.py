@@ -10,15 +10,17 @@ import django_filters as filters
 from django import forms
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from rest_framework import exceptions
 
 from chat.datasets import Format
 from chat.exports import path_ends
-from chat.models import Judgement, Response, judged
+from chat.models import Conversation, Judgement, Response, judged
 from chat.pagination import NewestFirst
 
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
+LONGEST_SEARCH = 200  # characters
+MOST_WORDS = 20  # of a search; each is a condition, and thousands are more than a query may have
 PAGING = (NewestFirst.cursor_query_param, NewestFirst.page_size_query_param)
 
 
@@ -59,17 +61,68 @@ class FlagFilter(filters.Filter):
     field_class = FlagField
 
 
+class WordsField(forms.CharField):
+    """Words that are looked for."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_length=LONGEST_SEARCH, **options)
+
+    def clean(self, value: Any) -> list[str]:
+        """Each of them. Raises ValidationError where they are too many."""
+        words: list[str] = super().clean(value).split()
+        if len(words) > MOST_WORDS:
+            raise ValidationError(f"At most {MOST_WORDS} words are looked for.", code="invalid")
+        return words
+
+
+class WordsFilter(filters.CharFilter):
+    """Parts of words, whatever their case (on SQLite only of ASCII's letters)."""
+
+    field_class = WordsField
+
+
+def says(word: str) -> Q:
+    """Of responses: it is in the prompt or in the answer."""
+    return Q(text__icontains=word) | Q(prompt__content__icontains=word)
+
+
+class ConversationFilter(filters.FilterSet):
+    """`search`: each word is in the title or was said."""
+
+    search = WordsFilter(method="with_words")
+
+    class Meta:
+        model = Conversation
+        fields: list[str] = []
+
+    def with_words(
+        self, rows: QuerySet[Conversation], name: str, words: list[str]
+    ) -> QuerySet[Conversation]:
+        """Those in which all of the words are, wherever."""
+        said = Response.objects.filter(prompt__conversation=OuterRef("pk"))
+        for word in words:
+            rows = rows.filter(Q(title__icontains=word) | Exists(said.filter(says(word))))
+        return rows
+
+
 class ResponseFilter(filters.FilterSet):
-    """`conversation`, `since` and `until` (ISO 8601), `status`."""
+    """`conversation`, `since` and `until` (ISO 8601), `status`, `search`."""
 
     conversation = filters.UUIDFilter(field_name="prompt__conversation")
     since = MomentFilter(field_name="created_at", lookup_expr="gte")
     until = MomentFilter(field_name="created_at", lookup_expr="lt")
     status = filters.ChoiceFilter(choices=Response.Status.choices)
+    search = WordsFilter(method="with_words")
 
     class Meta:
         model = Response
         fields: list[str] = []
+
+    def with_words(
+        self, rows: QuerySet[Response], name: str, words: list[str]
+    ) -> QuerySet[Response]:
+        """Those with all of the words, in the prompt or in the answer."""
+        return rows.filter(*map(says, words))
 
 
 USERNAME = get_user_model().USERNAME_FIELD

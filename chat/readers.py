@@ -1,8 +1,8 @@
-"""How many clients may wait for a response at once, in whatever way: streams above all.
+"""How many clients may wait at once: for a response, in whatever way, or for the rest of an export.
 
 Generations are limited where they are taken in (`chat.admission`), but any number of clients may
 follow one. Each holds a descriptor and a thread for as long as it stays, and a process without
-descriptors accepts nobody any more.
+descriptors accepts nobody any more. Who reads a whole log keeps the database and Python busy.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ import resource
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 from django.conf import settings
+
+from chat.callers import caller_of_request
+from chat.connections import connection_of
 
 RETRY_AFTER = 10  # seconds; nobody knows when a reader leaves
 
@@ -22,9 +26,14 @@ class TooManyStreams(Exception):
 
 
 class Readers:
-    """The clients of one process that wait for a response."""
+    """The clients of one process that wait.
 
-    def __init__(self) -> None:
+    limits: for everybody together, and for one caller. what: what they have open, for refusals.
+    """
+
+    def __init__(self, limits: Callable[[], tuple[int, int]], what: str) -> None:
+        self._limits = limits
+        self._what = what
         self._lock = threading.Lock()
         self._of: Counter[str] = Counter()
 
@@ -35,14 +44,14 @@ class Readers:
 
     def enter(self, caller: str) -> Callable[[], None]:
         """One more; what comes back is to be called when it leaves. Raises TooManyStreams."""
-        everybody, one = limits()
+        everybody, one = self._limits()
         with self._lock:
             if self._of.total() >= everybody:
                 raise TooManyStreams(
-                    f"The server holds {everybody} open streams, and that many are open."
+                    f"The server holds {everybody} open {self._what}, and that many are open."
                 )
             if self._of[caller] >= one:
-                raise TooManyStreams(f"One caller may have {one} streams open at once.")
+                raise TooManyStreams(f"One caller may have {one} {self._what} open at once.")
             self._of[caller] += 1
         return lambda: self._leave(caller)
 
@@ -53,10 +62,15 @@ class Readers:
                 del self._of[caller]
 
 
-def limits() -> tuple[int, int]:
-    """For everybody together, and for one caller."""
+def streams() -> tuple[int, int]:
+    """How many streams for everybody together, and for one caller."""
     most = min(settings.LLMSITE_MAX_STREAMS, descriptors())
     return most, settings.LLMSITE_MAX_STREAMS_PER_CALLER
+
+
+def exports() -> tuple[int, int]:
+    """The same of exports, which are streams, too: only one caller's need a limit of their own."""
+    return streams()[0], settings.LLMSITE_MAX_EXPORTS_PER_CALLER
 
 
 def descriptors() -> int:
@@ -74,4 +88,15 @@ def _allowed() -> int:
     return 1 << 20 if soft == resource.RLIM_INFINITY else soft
 
 
-readers = Readers()
+def take_place(request: Any, *kinds: Readers) -> None:
+    """Count whoever sent this request among those that wait, until its exchange ends.
+
+    Raises TooManyStreams.
+    """
+    caller, connection = caller_of_request(request).name, connection_of(request)
+    for kind in kinds:
+        connection.on_end(kind.enter(caller))
+
+
+readers = Readers(streams, "streams")
+exporters = Readers(exports, "exports")

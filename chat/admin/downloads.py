@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db.models import QuerySet
@@ -13,12 +13,16 @@ from django.http import HttpRequest, StreamingHttpResponse
 from chat.datasets import Format
 from chat.exports import Export, download
 from chat.models import Response
+from chat.readers import TooManyStreams, exporters, readers, take_place
 
 EXPORT = "chat.export_response"
 
 
 class Downloads:
-    """Actions of the list, one for each format. Who took what is in the list of actions."""
+    """Actions of the list, one for each format. Who took what is in the list of actions.
+
+    Whoever downloads as much as one may already is told so above the list.
+    """
 
     def has_export_permission(self, request: HttpRequest) -> bool:
         """To look at single responses is one right, to carry the log away another."""
@@ -27,27 +31,32 @@ class Downloads:
     @admin.action(permissions=["export"], description="Download: records, all that is known")
     def download_records(
         self, request: HttpRequest, rows: QuerySet[Response]
-    ) -> StreamingHttpResponse:
+    ) -> StreamingHttpResponse | None:
         """To be kept, counted or read elsewhere."""
         return self._download(request, rows, Format.RECORDS)
 
     @admin.action(permissions=["export"], description="Download: messages, to fine-tune with")
     def download_messages(
         self, request: HttpRequest, rows: QuerySet[Response]
-    ) -> StreamingHttpResponse:
+    ) -> StreamingHttpResponse | None:
         """OpenAI's format."""
         return self._download(request, rows, Format.MESSAGES)
 
     @admin.action(permissions=["export"], description="Download: ChatGLM3's conversations")
     def download_conversations(
         self, request: HttpRequest, rows: QuerySet[Response]
-    ) -> StreamingHttpResponse:
+    ) -> StreamingHttpResponse | None:
         """What its fine-tuning scripts read."""
         return self._download(request, rows, Format.CONVERSATIONS)
 
     def _download(
         self, request: HttpRequest, rows: QuerySet[Response], layout: Format
-    ) -> StreamingHttpResponse:
+    ) -> StreamingHttpResponse | None:
+        try:
+            take_place(request, readers, exporters)
+        except TooManyStreams as error:
+            messages.error(request, str(error))
+            return None
         _note(request, f"Downloaded as {layout.label.lower()}: {_choice(request)}.")
         export = Export(rows, layout, verdicts=True)
         return download(request, export, layout.value, permission=EXPORT)

@@ -10,8 +10,9 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
+from chat.filters import MOST_WORDS
+
 COMPARISONS = ("exact", "in", "isnull", "gte", "gt", "lte", "lt")
-MOST_WORDS = 20  # of a search; each is a condition, and thousands are more than a query may have
 
 
 class FilterLookups:

@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 from chat.filters import LogFilter
 from chat.models import Judgement, Response
 
-FILTERS = ("user", "conversation", "since", "until", "status", "verdict", "paths")
+FILTERS = ("user", "conversation", "since", "until", "status", "verdict", "paths", "search")
 
 
 def add_filters(parser: ArgumentParser) -> None:
@@ -21,6 +21,7 @@ def add_filters(parser: ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME", help="asked then or later (ISO 8601)")
     parser.add_argument("--until", metavar="TIME", help="asked before then (ISO 8601)")
     parser.add_argument("--status", choices=Response.Status.values)
+    parser.add_argument("--search", metavar="WORDS", help="all in the prompt or the answer")
     parser.add_argument("--verdict", choices=Judgement.values, help="judged so, by all who judged")
     parser.add_argument(
         "--paths", action="store_true", help="only where a path through a conversation ends"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, cast
+from typing import Any
 from uuid import UUID
 
 from django.http import Http404, HttpResponse, StreamingHttpResponse
@@ -12,16 +12,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 
 from chat import acceptance, events, responses
-from chat.admission import caller_of
-from chat.callers import as_get_request, authenticate
+from chat.callers import as_get_request, authenticate, caller_of_request
 from chat.connections import connection_of
 from chat.idempotency import Attempt, attempt_of
 from chat.live import Outcome
-from chat.models import ApiKey, Conversation, Response
+from chat.models import Conversation, Response
 from chat.negotiation import wants_events
 from chat.ownership import own_conversation, own_response
 from chat.questions import Accepted, Question
-from chat.readers import readers
+from chat.readers import readers, take_place
 from chat.streams import LOOK_AGAIN, sse_response
 
 LAST_EVENT_ID = "Last-Event-ID"
@@ -31,7 +30,7 @@ Stream = StreamingHttpResponse | HttpResponse
 
 def ask(request: Request, question: Question) -> Accepted:
     """Accept a question in the name of the caller, who from now on waits for its response."""
-    take_place(request)
+    take_place(request, readers)
     accepted = acceptance.accept(question, attempt(request))
     responses.wait_for(accepted.live, connection_of(request))
     return accepted
@@ -40,18 +39,8 @@ def ask(request: Request, question: Question) -> Accepted:
 def attempt(request: Request) -> Attempt:
     """How this request names itself, so that its retry is recognised."""
     body = request.data if request.method == "POST" else request.query_params.dict()
-    return attempt_of(request._request, user=request.user, api_key=_key(request), body=body)
-
-
-def take_place(request: Request) -> None:
-    """Count this client among those that wait, until its exchange ends. Raises TooManyStreams."""
-    key, user = _key(request), request.user
-    caller = caller_of(key.pk if key else None, cast(int, user.pk))
-    connection_of(request).on_end(readers.enter(caller))
-
-
-def _key(request: Request) -> ApiKey | None:
-    return request.auth if isinstance(request.auth, ApiKey) else None
+    caller = caller_of_request(request)
+    return attempt_of(request._request, user=caller.user, api_key=caller.api_key, body=body)
 
 
 def answer(request: Request, accepted: Accepted) -> Outcome:
@@ -92,7 +81,7 @@ def attach(request: Request, response: Response, after: int) -> Stream:
     returning = after > 0 or LAST_EVENT_ID in request.headers
     if returning and events.is_at_end(response, after):
         return HttpResponse(status=204)  # tells EventSource to stay away
-    take_place(request)
+    take_place(request, readers)
     live = responses.follow(response)
     responses.wait_for(live, connection_of(request))
     told = events.stream(live, after, omitted=response.omitted)

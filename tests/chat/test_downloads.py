@@ -10,10 +10,13 @@ from typing import Any
 import httpx
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth import get_user
 from django.contrib.auth.models import Permission
 from django.test import Client
 
+from chat.admission import caller_of
 from chat.models import Response, Verdict
+from chat.readers import exporters
 from tests.chat.rows import answered
 
 LIST = "/admin/chat/response/"
@@ -95,6 +98,19 @@ def test_who_took_what_is_noted_without_the_words_that_were_looked_for(administr
         ("root", "Downloaded as messages: all that a search found."),
         ("root", "Downloaded as records: 2 of a page."),
     }
+
+
+def test_who_reads_as_many_as_one_may_is_told_so(administrator, rows):
+    caller = caller_of(None, get_user(administrator).pk)
+    leave = [exporters.enter(caller) for _ in range(2)]
+    refused = take(administrator, "download_records", *rows)
+    page = administrator.get(refused.url).content.decode()
+    leave[0]()
+
+    assert "One caller may have 2 exports open at once." in page
+    assert not LogEntry.objects.exists()
+    assert len(lines(take(administrator, "download_records", *rows))) == 2
+    leave[1]()
 
 
 def test_who_may_only_look_takes_nothing(django_user_model, rows):

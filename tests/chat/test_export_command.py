@@ -51,6 +51,7 @@ def test_filters_choose_as_they_do_elsewhere(user, other):
     assert texts("--since", since) == ["theirs"]
     assert texts("--until", since) == ["old"]
     assert texts("--status", "stopped") == ["theirs"]
+    assert texts("--search", "hi OLD") == ["old"]
     assert texts("--verdict", "bad") == ["old"]
     assert texts("--verdict", "none") == ["theirs"]
     assert texts("--conversation", str(theirs.prompt.conversation_id)) == ["theirs"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
@@ -17,8 +18,11 @@ from chat import exports
 from chat.datasets import Format
 from chat.exports import Export
 from chat.models import Response, Verdict
+from chat.readers import exporters
 from tests.chat.exporting import exported, two_turns
+from tests.chat.refusals import named
 from tests.chat.rows import answered, left_behind
+from tests.web import eventually
 
 
 def read(answer: httpx.Response) -> list[Any]:
@@ -201,6 +205,34 @@ def test_a_long_export_is_streamed_and_leaves_nothing_open(user, api):
 
     assert len(lines) == 2 * exports.BATCH + 1
     assert json.loads(lines[-1])["response"]["text"].startswith(f"text {2 * exports.BATCH} ")
+
+
+def test_one_caller_reads_few_exports_at_once_and_keeps_nobody_else_out(
+    api, other_api, user, gate, monkeypatch
+):
+    begun: list[Any] = []
+
+    async def hold(scope: Any, permission: str) -> bool:
+        if scope in begun:
+            await asyncio.to_thread(gate.wait)  # between its first batch and its second
+        begun.append(scope)
+        return True
+
+    monkeypatch.setattr(exports, "BATCH", 1)
+    monkeypatch.setattr(exports.rights, "hold", hold)
+    answered(user, "one")
+    answered(user, "two")
+    with ExitStack() as reading:
+        under_way = [reading.enter_context(api.stream("GET", "/api/export")) for _ in range(2)]
+        refused = api.get("/api/export")
+        assert (refused.status_code, named(refused)[0]) == (429, "too_many_streams")
+        assert "One caller may have 2 exports open" in refused.json()["detail"]
+        assert read(other_api.get("/api/export")) == []
+        gate.set()
+        assert [len(list(one.iter_lines())) for one in under_way] == [2, 2]
+
+    eventually(lambda: exporters.total == 0)
+    assert len(read(api.get("/api/export"))) == 2
 
 
 def test_an_empty_log_is_an_empty_file(api):

@@ -53,7 +53,7 @@ def nobody_else() -> None:
 
 
 def test_one_caller_may_have_so_many_and_keeps_nobody_else_out(limits):
-    some = Readers()
+    some = Readers(module.streams, "streams")
     for _ in range(2):
         some.enter("ada")
     with pytest.raises(TooManyStreams, match="One caller may have 2"):
@@ -63,7 +63,7 @@ def test_one_caller_may_have_so_many_and_keeps_nobody_else_out(limits):
 
 
 def test_everybody_together_may_have_so_many(limits):
-    some = Readers()
+    some = Readers(module.streams, "streams")
     leaving = [some.enter(f"caller {at}") for at in range(3)]
     with pytest.raises(TooManyStreams, match="holds 3"):
         some.enter("ada")
@@ -81,7 +81,7 @@ def test_descriptors_stay_for_everything_else(monkeypatch, settings, soft, most)
     settings.LLMSITE_MAX_STREAMS = 512
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (soft, soft))
 
-    assert module.limits()[0] == most
+    assert module.streams()[0] == most
 
 
 def test_one_more_stream_is_refused_before_anything_is_stored(api, user, opened):
