@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from chat.models import Conversation, Response
 from tests.chat.handling import answer, ask, asked, button, ended
@@ -39,6 +39,24 @@ def test_whoever_logs_in_can_ask_and_sees_the_answer_grow(page, staff, serve):
     assert (row.surface, row.user) == ("message", staff)
     assert page.url.endswith(f"/?conversation={row.prompt.conversation_id}")
     expect(page.get_by_role("link", name="Say it")).to_have_attribute("aria-current", "page")
+
+
+def test_what_is_typed_before_the_scripts_are_there_stays(signed_in, engine):
+    held: list[Route] = []
+    signed_in.route("**/page.js", lambda route: held.append(route))
+    signed_in.goto("/", wait_until="commit")
+    field = signed_in.get_by_label("Your prompt")
+    field.fill("Say it")
+    expect(button(signed_in, "Send")).to_be_disabled()
+    field.press("Enter")
+    expect(field).to_have_value("Say it\n")
+
+    held[0].continue_()
+    expect(button(signed_in, "Send")).to_be_enabled()
+    field.press("Enter")
+    expect(answer(signed_in)).to_have_text("Hello, world")
+    ended(signed_in)
+    assert Response.objects.get().prompt.content == "Say it\n"
 
 
 def test_a_second_prompt_goes_on_and_a_reload_shows_all(signed_in, engine):

@@ -113,6 +113,53 @@ def test_older_conversations_are_listed_once_however_often_one_presses(signed_in
     expect(signed_in.locator("#conversations a")).to_have_text(["First", "Last"])
 
 
+def test_conversations_are_found_by_what_was_said_in_them(signed_in, api, engine):
+    for prompt in ("Of France?", "Of Italy?", "Of Spain?"):
+        api.post("/chat/new/message/", json={"prompt": prompt})
+    links = signed_in.locator("#conversations a")
+    field = signed_in.get_by_label("Search conversations")
+    signed_in.goto("/")
+    signed_in.get_by_role("link", name="Of Spain?").click()
+    field.press_sequentially("world ital")
+    expect(links).to_have_text(["Of Italy?"])
+    expect(signed_in.get_by_role("heading", level=1)).to_have_text("Of Spain?")
+    links.click()
+    expect(asked(signed_in)).to_have_text("Of Italy?")
+
+    field.fill("Of Norway?")
+    expect(signed_in.get_by_text("No conversation has all of these words.")).to_be_visible()
+    expect(links).to_have_count(0)
+    field.fill("")
+    expect(links).to_have_text(["Of Spain?", "Of Italy?", "Of France?"])
+
+    field.fill("France")
+    expect(links).to_have_text(["Of France?"])
+    button(signed_in, "New conversation").click()
+    ask(signed_in, "Of Sweden?")
+    ended(signed_in)
+    expect(links.first).to_have_text("Of Sweden?")  # what is new is seen
+    expect(field).to_have_value("")
+
+
+def test_of_two_searches_the_last_one_is_shown_whichever_is_answered_first(signed_in, api, engine):
+    for prompt in ("Of France?", "Of Italy?"):
+        api.post("/chat/new/message/", json={"prompt": prompt})
+    links = signed_in.locator("#conversations a")
+    field = signed_in.get_by_label("Search conversations")
+    held = []
+    signed_in.route("**/conversations/*search=France", lambda route: held.append(route))
+    signed_in.goto("/")
+    with signed_in.expect_request("**/api/conversations/?search=France"):
+        field.fill("France")
+    field.fill("Italy")
+    expect(links).to_have_text(["Of Italy?"])
+    with signed_in.expect_response("**/api/conversations/?search=France"):
+        held[0].continue_()
+    signed_in.wait_for_load_state("networkidle")
+
+    expect(links).to_have_text(["Of Italy?"])
+
+
 def test_the_menu_of_a_narrow_screen_is_used_by_keyboard(signed_in, api, engine):
     api.post("/chat/new/message/", json={"prompt": "Older"})
     signed_in.set_viewport_size({"width": 390, "height": 780})
@@ -122,6 +169,8 @@ def test_the_menu_of_a_narrow_screen_is_used_by_keyboard(signed_in, api, engine)
     menu.press("Enter")
     expect(button(signed_in, "New conversation")).to_be_focused()
     expect(link).to_be_visible()  # the list has been loaded
+    signed_in.keyboard.press("Tab")
+    expect(signed_in.get_by_label("Search conversations")).to_be_focused()
     signed_in.keyboard.press("Tab")
     expect(link).to_be_focused()
     signed_in.keyboard.press("Escape")

@@ -9,8 +9,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from chat import personas
+from chat.management.commands import replay as module
 from chat.models import Prompt, Response
-from chat.replays import AT_ONCE, Agreement, replays
+from chat.replays import AT_ONCE, Agreement, replayable, replays
 from modelhost.errors import PromptTooLong
 from tests.chat.rows import answered, ask, left_behind
 from tests.fakes import ScriptedEngine
@@ -203,6 +204,17 @@ def test_the_command_takes_the_newest_that_the_filters_leave(user, other, engine
 
     lines = replay("--user", "ada", "--limit", "2")
     assert [line.rpartition(" ")[2] for line in lines[:-1]] == ["2", "1"]
+
+
+def test_few_rows_are_in_memory_at_a_time(user, engine, monkeypatch):
+    rows = [logged(user, f"Prompt {at}") for at in range(5)]
+    monkeypatch.setattr(module, "BATCH", 2)
+    taken = module.newest(replayable(Response.objects.all()), 4)
+
+    assert next(taken).pk == rows[4].pk
+    rows[3].prompt.conversation.delete()  # of the batch that was read
+    rows[2].prompt.conversation.delete()
+    assert [row.pk for row in taken] == [rows[3].pk, rows[1].pk]
 
 
 def test_a_limit_beyond_every_database_is_none(user, engine):

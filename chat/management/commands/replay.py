@@ -5,18 +5,21 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db.models import QuerySet
 
 from chat.management.choice import add_filters, chosen
 from chat.model_spec import spec
-from chat.models import shorten
+from chat.models import Response, shorten
 from chat.replays import Agreement, Replay, replayable, replays
 from modelhost.errors import ModelHostError
 from modelhost.host import host
 
 LIMIT = 100
+BATCH = 50
 
 
 class Command(BaseCommand):
@@ -31,7 +34,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if options["limit"] < 1:
             raise CommandError("--limit: At least 1 is required.")
-        rows = list(replayable(chosen(options))[: min(options["limit"], sys.maxsize)])
+        rows = newest(replayable(chosen(options)), options["limit"])
         counts: Counter[Agreement] = Counter()
         host.start(spec(), terminal=sys.stderr.isatty())
         try:
@@ -46,6 +49,16 @@ class Command(BaseCommand):
         if counts[Agreement.DIFFERS]:
             raise CommandError(said)
         self.stdout.write(said)
+
+
+def newest(rows: QuerySet[Response], limit: int) -> Iterator[Response]:
+    """So many of the rows, in their order, a few in memory at a time and no query that stays open.
+
+    Which ones they are is known before the first is asked; one that is deleted then is left out.
+    """
+    keys = list(rows.values_list("pk", flat=True)[: min(limit, sys.maxsize)])
+    for at in range(0, len(keys), BATCH):
+        yield from rows.filter(pk__in=keys[at : at + BATCH])
 
 
 def line(replay: Replay) -> str:

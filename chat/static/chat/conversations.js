@@ -1,4 +1,4 @@
-/* The list of conversations at the side. */
+/* The list of conversations at the side: all of them, or those with the words that are looked for. */
 
 import { getJSON } from "./api.js";
 import { element } from "./elements.js";
@@ -6,17 +6,34 @@ import { element } from "./elements.js";
 const FIRST = "/api/conversations/";
 const list = document.getElementById("conversations");
 const older = document.getElementById("older");
+const none = document.getElementById("none");
+const titles = new Map(); // of all that were in the list, by id
+let wanted = ""; // the words that are looked for
 let next = null; // the address of the next page
 let loadingOlder = false;
 
 /** Load the newest conversations, or those behind the ones shown. Throws Refused. */
-export async function load(address = FIRST) {
+export async function load(address = first()) {
+  const words = wanted;
   const page = await getJSON(address);
+  if (words !== wanted) return; // others are looked for by now
   const items = page.results.map(item);
-  if (address === FIRST) replace(items);
+  if (address === first()) replace(items);
   else list.append(...items);
   next = page.next && FIRST + new URL(page.next).search;
   older.hidden = !next;
+  none.hidden = !words || list.childElementCount > 0;
+}
+
+/** Show those with these words, or all when there are none. Throws Refused. */
+export function find(words) {
+  wanted = words.trim();
+  older.hidden = true; // what is older belongs to the words before
+  return load();
+}
+
+function first() {
+  return wanted ? `${FIRST}?search=${encodeURIComponent(wanted)}` : FIRST;
 }
 
 /** Once, however often it is asked for meanwhile. Throws Refused. */
@@ -35,16 +52,14 @@ export function addressOf(id) {
   return `?conversation=${id}`;
 }
 
-/** Mark the open conversation, and return its title; empty when it is not in the list. */
+/** Mark the open conversation, and return its title; empty when it was never in the list. */
 export function mark(id) {
-  let title = "";
   for (const link of list.querySelectorAll("a")) {
     const open = id !== null && link.search === addressOf(id);
     if (open) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
-    if (open) title = link.textContent;
   }
-  return title;
+  return titles.get(id) ?? "";
 }
 
 /** Whoever walks through the list by keyboard stays where they are. */
@@ -56,7 +71,8 @@ function replace(items) {
 
 function item(row) {
   const made = document.createElement("li");
-  const link = element("a", "", row.title || "Untitled");
+  titles.set(row.id, row.title || "Untitled");
+  const link = element("a", "", titles.get(row.id));
   link.href = addressOf(row.id);
   link.title = new Date(row.created_at).toLocaleString();
   made.append(link);

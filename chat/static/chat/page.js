@@ -30,6 +30,8 @@ import { watchModel } from "./model.js";
 import { isRunning } from "./running.js";
 import { fit, submitOnEnter } from "./transcript.js";
 
+const PAUSE = 200; // milliseconds in which nobody types
+let looking = null; // the timer of the next search
 const $ = (id) => document.getElementById(id);
 
 async function send() {
@@ -72,7 +74,19 @@ function goTo(address) {
 function learn(id) {
   // replaceState: the page must not open what it already shows.
   history.replaceState(null, "", conversations.addressOf(id));
-  list();
+  $("search").value = ""; // the new one shall be seen
+  look();
+}
+
+/** Look for what is in the field: once somebody who types pauses. */
+function lookSoon() {
+  clearTimeout(looking);
+  looking = setTimeout(look, PAUSE);
+}
+
+function look() {
+  clearTimeout(looking);
+  list(() => conversations.find($("search").value));
 }
 
 async function list(load = conversations.load) {
@@ -120,6 +134,7 @@ $("composer").addEventListener("submit", (event) => {
 $("prompt").addEventListener("keydown", submitOnEnter);
 $("prompt").addEventListener("input", () => fit($("prompt")));
 $("stop").addEventListener("click", stop);
+$("search").addEventListener("input", lookSoon);
 $("older").addEventListener("click", () => list(conversations.loadOlder));
 $("conversations").addEventListener("click", followLink);
 $("menu").addEventListener("click", () => toggleMenu(!menuIsOpen()));
