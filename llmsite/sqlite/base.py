@@ -27,7 +27,8 @@ class Pool:
 
     SQLite leaves the file of a closed connection open while another connection to it is open
     (https://www.sqlite.org/src/file?name=src/os_unix.c, `setPendingFd`): a burst would cost
-    handles for ever. So when some were closed, all are as soon as nobody uses one.
+    handles for ever. So when some were closed, all are as soon as nobody uses one; and once more
+    where somebody opened one meanwhile.
 
     None may be used, or closed, in a process that was forked from the one that opened it
     (https://www.sqlite.org/howtocorrupt.html, section 2.6).
@@ -39,27 +40,31 @@ class Pool:
         self._kept: list[tuple[File, Any]] = []
         self._inherited: list[tuple[File, Any]] = []
         self._lent = 0
+        self._taken = 0  # how often one was lent
         self._some_were_closed = False
 
     def take(self, file: File | None) -> Any | None:
         """One to this file, if there is one; else the caller opens it. Comes back by `put`."""
         with self._lock:
             self._lent += 1
+            self._taken += 1
             at = next((at for at, (of, _) in enumerate(self._kept) if of == file), None)
             return None if at is None else self._kept.pop(at)[1]
 
     def put(self, file: File | None, connection: Any, *, clean: bool) -> None:
         """Keep it, unless there are enough; one that is not clean is closed."""
         with self._lock:
-            self._lent -= 1
             keep = clean and file is not None and len(self._kept) < self._most
             if keep:
                 self._kept.append((file, connection))  # type: ignore[arg-type]
-            else:
-                self._some_were_closed = True
-            tidy = self._some_were_closed and not self._lent
-        if not keep:
-            connection.close()
+        try:
+            if not keep:
+                connection.close()  # before it counts as back: who tidies up must find it closed
+        finally:
+            with self._lock:
+                self._lent -= 1
+                self._some_were_closed = self._some_were_closed or not keep
+                tidy = self._some_were_closed and not self._lent
         if tidy:
             self.empty()
 
@@ -71,9 +76,11 @@ class Pool:
     def empty(self) -> None:
         """Close what is kept: the files are whole and closed afterwards, if nobody uses one."""
         with self._lock:
-            kept, self._kept, self._some_were_closed = self._kept, [], False
+            kept, self._kept, taken = self._kept, [], self._taken
         for _, connection in kept:
             connection.close()
+        with self._lock:
+            self._some_were_closed = self._lent > 0 or self._taken != taken
 
     def end(self) -> None:
         """Keep none from now on: the process ends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ from django.db.utils import ConnectionHandler
 from llmsite.settings import database
 from llmsite.sqlite import base
 from llmsite.sqlite.base import KEPT, Pool, file_of
+
+FILE = ("rows.sqlite3", 1, 1)
 
 
 @pytest.fixture
@@ -142,6 +145,55 @@ def test_nothing_stays_open_after_a_burst(databases, tmp_path):
     opened(databases)
     databases.close_all()
     assert open_files(tmp_path) > 0, "one is kept again"
+
+
+class Closing:
+    """A connection; `meanwhile` happens while it is being closed."""
+
+    def __init__(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        self._meanwhile = meanwhile
+        self.closed = False
+
+    def close(self) -> None:
+        self._meanwhile()
+        self.closed = True
+
+
+def lent(pool: Pool, *connections: Closing) -> None:
+    """These are in use."""
+    for _ in connections:
+        assert pool.take(FILE) is None
+
+
+def test_who_opens_one_while_all_are_closed_has_it_closed_as_well():
+    """Else those that were closed stay open beside it, for as long as it is kept."""
+    pool, late = Pool(most=1), Closing()
+    kept, beyond = Closing(lambda: lent(pool, late)), Closing()
+    lent(pool, kept, beyond)
+    pool.put(FILE, kept, clean=True)
+    pool.put(FILE, beyond, clean=True)  # closes both
+    assert (kept.closed, late.closed) == (True, False)
+
+    pool.put(FILE, late, clean=True)
+    assert late.closed
+
+
+def test_nobody_tidies_up_while_one_is_still_being_closed():
+    pool, kept, last = Pool(most=1), Closing(), Closing()
+    taken: list[Closing | None] = []
+
+    def others_go_on() -> None:
+        pool.put(FILE, last, clean=True)
+        taken.append(pool.take(FILE))
+
+    beyond = Closing(others_go_on)
+    lent(pool, kept, beyond, last)
+    pool.put(FILE, kept, clean=True)
+    pool.put(FILE, beyond, clean=True)
+    late = taken[0] or Closing()
+    pool.put(FILE, late, clean=True)
+
+    assert [late.closed, kept.closed, beyond.closed] == [True] * 3
 
 
 def test_a_database_that_cannot_be_opened_leaves_the_rest_as_it_is(databases, tmp_path):
