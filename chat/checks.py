@@ -91,7 +91,7 @@ def defaults_are_in_range(app_configs: Any, **options: Any) -> list[checks.Check
         "LLMSITE_MAX_TOKENS_PER_CALLER": settings.LLMSITE_MAX_TOKENS_PER_CALLER >= 1,
         "LLMSITE_MAX_STREAMS": settings.LLMSITE_MAX_STREAMS >= 1,
         "LLMSITE_MAX_STREAMS_PER_CALLER": settings.LLMSITE_MAX_STREAMS_PER_CALLER >= 1,
-        "LLMSITE_MAX_EXPORTS_PER_CALLER": settings.LLMSITE_MAX_EXPORTS_PER_CALLER >= 1,
+        "LLMSITE_MAX_SCANS_PER_CALLER": settings.LLMSITE_MAX_SCANS_PER_CALLER >= 1,
         "LLMSITE_EVENTS_PER_SECOND": settings.LLMSITE_EVENTS_PER_SECOND > 0,
         "LLMSITE_PROXIES": settings.LLMSITE_PROXIES >= 0,
         "LLMSITE_DISK_RESERVE": settings.LLMSITE_DISK_RESERVE >= 0,

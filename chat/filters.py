@@ -12,11 +12,13 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from rest_framework import exceptions
+from rest_framework.request import Request
 
 from chat.datasets import Format
 from chat.exports import path_ends
 from chat.models import Conversation, Judgement, Response, judged
 from chat.pagination import NewestFirst
+from chat.readers import scanners, take_place
 
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
 LONGEST_SEARCH = 200  # characters
@@ -79,6 +81,15 @@ class WordsFilter(filters.CharFilter):
     """Parts of words, whatever their case (on SQLite only of ASCII's letters)."""
 
     field_class = WordsField
+
+
+SEARCH = "search"  # the parameter of that name
+
+
+def take_place_to_search(request: Request) -> None:
+    """Count who looks for words until that was answered. Raises TooManyStreams."""
+    if request.query_params.get(SEARCH):
+        take_place(request, scanners)
 
 
 def says(word: str) -> Q:

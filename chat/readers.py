@@ -1,8 +1,9 @@
-"""How many clients may wait at once: for a response, in whatever way, or for the rest of an export.
+"""How many clients may wait at once: for a response, in whatever way, or for what a scan finds.
 
 Generations are limited where they are taken in (`chat.admission`), but any number of clients may
 follow one. Each holds a descriptor and a thread for as long as it stays, and a process without
-descriptors accepts nobody any more. Who reads a whole log keeps the database and Python busy.
+descriptors accepts nobody any more. A scan, an export or a search, may read a whole log, and
+keeps the database and Python busy meanwhile.
 """
 
 from __future__ import annotations
@@ -68,9 +69,9 @@ def streams() -> tuple[int, int]:
     return most, settings.LLMSITE_MAX_STREAMS_PER_CALLER
 
 
-def exports() -> tuple[int, int]:
-    """The same of exports, which are streams, too: only one caller's need a limit of their own."""
-    return streams()[0], settings.LLMSITE_MAX_EXPORTS_PER_CALLER
+def scans() -> tuple[int, int]:
+    """The same of exports and searches."""
+    return streams()[0], settings.LLMSITE_MAX_SCANS_PER_CALLER
 
 
 def descriptors() -> int:
@@ -99,4 +100,4 @@ def take_place(request: Any, *kinds: Readers) -> None:
 
 
 readers = Readers(streams, "streams")
-exporters = Readers(exports, "exports")
+scanners = Readers(scans, "exports and searches")

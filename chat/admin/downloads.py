@@ -13,7 +13,7 @@ from django.http import HttpRequest, StreamingHttpResponse
 from chat.datasets import Format
 from chat.exports import Export, download
 from chat.models import Response
-from chat.readers import TooManyStreams, exporters, readers, take_place
+from chat.readers import TooManyStreams, readers, scanners, take_place
 
 EXPORT = "chat.export_response"
 
@@ -53,7 +53,7 @@ class Downloads:
         self, request: HttpRequest, rows: QuerySet[Response], layout: Format
     ) -> StreamingHttpResponse | None:
         try:
-            take_place(request, readers, exporters)
+            take_place(request, readers, scanners)
         except TooManyStreams as error:
             messages.error(request, str(error))
             return None

@@ -12,7 +12,7 @@ from chat.datasets import Format
 from chat.exports import Export, download
 from chat.filters import ExportFilter, refuse_unknown
 from chat.models import Response
-from chat.readers import exporters, readers, take_place
+from chat.readers import readers, scanners, take_place
 
 PARAMETERS = [
     OpenApiParameter("format", enum=Format.values, description="What a line is"),
@@ -38,5 +38,5 @@ class ExportOwn(generics.GenericAPIView[Response]):
         refuse_unknown(request.query_params, *ExportFilter.base_filters, paged=False)
         chosen = self.filter_queryset(Response.objects.for_user(request.user))
         layout = Format(request.query_params.get("format") or Format.RECORDS)
-        take_place(request, readers, exporters)
+        take_place(request, readers, scanners)
         return download(request, Export(chosen, layout), "responses")

@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
-from chat.filters import ResponseFilter, refuse_unknown
+from chat.filters import ResponseFilter, refuse_unknown, take_place_to_search
 from chat.models import ApiKey, Response
 from chat.negotiation import wants_events
 from chat.pagination import NewestFirst
@@ -61,6 +61,7 @@ class Messages(generics.ListAPIView[Response]):
         if getattr(self, "swagger_fake_view", False):
             return self.queryset
         refuse_unknown(self.request.query_params, *ResponseFilter.base_filters)
+        take_place_to_search(self.request)
         rows = Response.objects.for_user(self.request.user).defer("token_ids")
         return rows.select_related("prompt")
 

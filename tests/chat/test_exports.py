@@ -18,7 +18,7 @@ from chat import exports
 from chat.datasets import Format
 from chat.exports import Export
 from chat.models import Response, Verdict
-from chat.readers import exporters
+from chat.readers import scanners
 from tests.chat.exporting import exported, two_turns
 from tests.chat.refusals import named
 from tests.chat.rows import answered, left_behind
@@ -208,8 +208,9 @@ def test_a_long_export_is_streamed_and_leaves_nothing_open(user, api):
 
 
 def test_one_caller_reads_few_exports_at_once_and_keeps_nobody_else_out(
-    api, other_api, user, gate, monkeypatch
+    api, other_api, user, gate, monkeypatch, settings
 ):
+    settings.LLMSITE_MAX_SCANS_PER_CALLER = 2
     begun: list[Any] = []
 
     async def hold(scope: Any, permission: str) -> bool:
@@ -224,15 +225,18 @@ def test_one_caller_reads_few_exports_at_once_and_keeps_nobody_else_out(
     answered(user, "two")
     with ExitStack() as reading:
         under_way = [reading.enter_context(api.stream("GET", "/api/export")) for _ in range(2)]
-        refused = api.get("/api/export")
-        assert (refused.status_code, named(refused)[0]) == (429, "too_many_streams")
-        assert "One caller may have 2 exports open" in refused.json()["detail"]
-        assert read(other_api.get("/api/export")) == []
+        for path in ("/api/export", "/api/conversations/", "/chat/get/messages/"):
+            refused = api.get(path, params={"search": "one"})
+            assert (refused.status_code, named(refused)[0]) == (429, "too_many_streams"), path
+            assert "One caller may have 2 exports and searches" in refused.json()["detail"]
+        assert api.get("/chat/get/messages/").status_code == 200, "which looks for nothing"
+        assert read(other_api.get("/api/export", params={"search": "one"})) == []
         gate.set()
         assert [len(list(one.iter_lines())) for one in under_way] == [2, 2]
 
-    eventually(lambda: exporters.total == 0)
+    eventually(lambda: scanners.total == 0)
     assert len(read(api.get("/api/export"))) == 2
+    assert api.get("/chat/get/messages/", params={"search": "one"}).status_code == 200
 
 
 def test_an_empty_log_is_an_empty_file(api):

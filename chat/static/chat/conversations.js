@@ -9,6 +9,7 @@ const older = document.getElementById("older");
 const none = document.getElementById("none");
 const titles = new Map(); // of all that were in the list, by id
 let wanted = ""; // the words that are looked for
+let finding = null; // until what is shown is what is wanted
 let next = null; // the address of the next page
 let loadingOlder = false;
 
@@ -29,7 +30,17 @@ export async function load(address = first()) {
 export function find(words) {
   wanted = words.trim();
   older.hidden = true; // what is older belongs to the words before
-  return load();
+  finding ??= catchUp().finally(() => (finding = null));
+  return finding;
+}
+
+/** One search at a time, however fast somebody types: each may read all that was ever said. */
+async function catchUp() {
+  let words;
+  do {
+    words = wanted;
+    await load();
+  } while (words !== wanted);
 }
 
 function first() {
