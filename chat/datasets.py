@@ -37,7 +37,7 @@ class Format(TextChoices):
 def line(row: Response, tree: Tree, layout: Format, *, verdicts: bool) -> str:
     """One response as one line of JSON, its newline included.
 
-    tree: the conversation of the row. verdicts: whether the reader may see what reviewers think.
+    tree: has the way to the row. verdicts: whether the reader may see what reviewers think.
     """
     if layout is Format.RECORDS:
         data = record(row, verdicts=verdicts)

@@ -86,19 +86,14 @@ class Export:
 
     def _lines(self, found: list[Response]) -> Iterator[str]:
         """A line for each, one at a time: together they may be far longer than their rows."""
-        trees = self._trees(found)
+        tree = Tree()
+        if self._layout is not Format.RECORDS:
+            tree = Tree.leading_to([row.pk for row in found])
         for row in found:
-            tree = trees[row.prompt.conversation_id]
-            # Else it was deleted in between, perhaps when the prompts were read already.
+            # Else it was deleted in between.
             if self._layout is Format.RECORDS or row.pk in tree.responses:
                 self.count += 1
                 yield line(row, tree, self._layout, verdicts=self._verdicts)
-
-    def _trees(self, found: list[Response]) -> dict[UUID, Tree]:
-        keys = {row.prompt.conversation_id for row in found}
-        if self._layout is Format.RECORDS:
-            return dict.fromkeys(keys, Tree())
-        return Tree.of(keys)
 
 
 def download(

@@ -21,6 +21,8 @@ from chat.statements import insert
 from chat.trails import trail
 from modelhost.types import Role, Turn
 
+BRANCHES = 16  # behind turns that a client sent; more are no edits of one conversation
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -119,7 +121,7 @@ def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None 
     known = _known([exchange.fingerprint for exchange in exchanges], user=user, within=within)
     for count in range(len(exchanges), 0, -1):
         row = _behind(known.get(exchanges[count - 1].fingerprint))
-        if row is not None:
+        if row is not None and not (within is None and _is_opening(row)):
             return Place(
                 conversation=row.prompt.conversation,
                 system=persona(system or row.prompt.conversation.system),
@@ -157,6 +159,14 @@ def _behind(response_id: uuid.UUID | None) -> Response | None:
         return None
     rows = Response.objects.select_related("prompt__conversation")
     return rows.filter(pk=response_id).first()
+
+
+def _is_opening(row: Response) -> bool:
+    """Whether it is how a client begins each of its chats: every one is a conversation of its own.
+
+    What a client sent as history is rows once, and an edit or a second answer a branch of these.
+    """
+    return row.imported and row.followed_by.count() >= BRANCHES
 
 
 def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:

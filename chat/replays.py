@@ -16,6 +16,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 from django.db.models import QuerySet
+from django.http import Http404
 
 from chat import history, personas
 from chat.models import Response
@@ -93,7 +94,10 @@ def _prompt_of(row: Response, engine: Engine) -> list[int]:
     """What the model is to read. Raises CannotReplay where that is not what it read then."""
     place = history.place_again(row.prompt)
     place.system = personas.seen(row)
-    steps = history.steps(place, Turn(row.prompt.role, row.prompt.content))
+    try:
+        steps = history.steps(place, Turn(row.prompt.role, row.prompt.content))
+    except Http404 as error:
+        raise CannotReplay("What led to it was deleted meanwhile.") from error
     rendered = engine.render(
         [step.turn for step in steps], max_tokens=row.max_tokens, tools=row.tools
     )

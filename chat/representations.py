@@ -162,9 +162,8 @@ class ConversationTreeSerializer(ConversationRowSerializer):
     def get_tree(self, conversation: Conversation) -> list[dict[str, Any]]:
         """Every prompt with the ids around it."""
         slim = Response.objects.only("id", "prompt_id", "status", "created_at")
-        rows = conversation.prompts.order_by("created_at").prefetch_related(
-            Prefetch("responses", queryset=slim)
-        )
+        prompts = conversation.prompts.only("id", "conversation_id", "follows_id", "created_at")
+        rows = prompts.order_by("created_at").prefetch_related(Prefetch("responses", queryset=slim))
         return list(BranchingSerializer(rows, many=True).data)
 
     def get_path(self, conversation: Conversation) -> list[dict[str, Any]]:

@@ -1,52 +1,90 @@
-"""The way through a conversation's tree that leads to a response."""
+"""The way through a conversation's tree that leads to a response.
+
+Only the rows of that way are read: a conversation may have thousands of branches, where a client
+begins each chat with the same examples, and each request would read them all.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Self
+from functools import lru_cache
+from typing import Any, Self
 from uuid import UUID
+
+from django.db import connection
+from django.http import Http404
 
 from chat.models import Prompt, Response
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """All rows of one conversation by their ids; the responses without their token ids."""
+    """Rows of conversations by their ids; the responses without their token ids."""
 
     prompts: dict[UUID, Prompt] = field(default_factory=dict)
     responses: dict[UUID, Response] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, conversation_ids: Iterable[UUID]) -> dict[UUID, Self]:
-        """The trees of these conversations, in two queries for all of them."""
-        trees: dict[UUID, Self] = defaultdict(cls)
-        wanted = list(conversation_ids)
-        for prompt in Prompt.objects.filter(conversation__in=wanted):
-            trees[prompt.conversation_id].prompts[prompt.pk] = prompt
-        rows = Response.objects.filter(prompt__conversation__in=wanted).defer("token_ids")
-        conversation_of = {pk: key for key, tree in trees.items() for pk in tree.prompts}
-        for response in rows:
-            # A prompt that came between the two queries has no place here yet.
-            if (key := conversation_of.get(response.prompt_id)) is not None:
-                trees[key].responses[response.pk] = response
-        return trees
+    def leading_to(cls, leaves: Collection[UUID]) -> Self:
+        """The rows on the ways to these responses, in three queries for all of them.
+
+        One that was deleted is not there, with all that led to it: whole conversations are deleted,
+        and the responses are read last.
+        """
+        ways = _ways(leaves)
+        prompts = Prompt.objects.in_bulk([prompt_id for _, prompt_id in ways])
+        rows = Response.objects.defer("token_ids")
+        return cls(prompts, rows.in_bulk([response_id for response_id, _ in ways]))
 
     def trail(self, leaf: Response) -> list[Prompt | Response]:
-        """The rows from the conversation's beginning to `leaf`, oldest first."""
+        """The rows from the conversation's beginning to `leaf`, oldest first.
+
+        Raises Http404 where it is not there any more.
+        """
+        if leaf.pk not in self.responses:
+            raise Http404
         rows: list[Prompt | Response] = []
         at: Response | None = leaf
         while at is not None:
             prompt = self.prompts[at.prompt_id]
             rows += [at, prompt]
-            at = self.responses.get(prompt.follows_id) if prompt.follows_id else None
+            at = self.responses[prompt.follows_id] if prompt.follows_id else None
         return rows[::-1]
 
 
 def trail(leaf: Response | None) -> list[Prompt | Response]:
-    """The rows from the conversation's beginning to `leaf`, oldest first, in two queries."""
-    if leaf is None:
+    """The rows from the conversation's beginning to `leaf`, oldest first. Raises Http404."""
+    return [] if leaf is None else Tree.leading_to([leaf.pk]).trail(leaf)
+
+
+def _ways(leaves: Collection[UUID]) -> list[tuple[UUID, UUID]]:
+    """Each response on the ways to these, with its prompt; what ways share is there once."""
+    if not leaves:
         return []
-    key = leaf.prompt.conversation_id
-    return Tree.of([key])[key].trail(leaf)
+    key = Response._meta.pk
+    with connection.cursor() as cursor:
+        cursor.execute(
+            _statement(connection.vendor, len(leaves)),
+            [key.get_db_prep_value(leaf, connection) for leaf in leaves],
+        )
+        found: list[tuple[Any, Any]] = cursor.fetchall()
+    return [(key.to_python(response), key.to_python(prompt)) for response, prompt in found]
+
+
+@lru_cache
+def _statement(vendor: str, leaves: int) -> str:  # a vendor has its own quotes
+    """From the leaves upwards: UNION, not UNION ALL, goes each shared way once."""
+    quote = connection.ops.quote_name
+    responses, prompts = (quote(model._meta.db_table) for model in (Response, Prompt))
+    # Nothing in it but names of the models: every value is a parameter.
+    return (
+        "WITH RECURSIVE way(response_id, prompt_id, follows_id) AS ("  # noqa: S608
+        "SELECT r.id, p.id, p.follows_id "
+        f"FROM {responses} r JOIN {prompts} p ON p.id = r.prompt_id "
+        f"WHERE r.id IN ({', '.join(['%s'] * leaves)}) "
+        "UNION "
+        "SELECT r.id, p.id, p.follows_id FROM way "
+        f"JOIN {responses} r ON r.id = way.follows_id JOIN {prompts} p ON p.id = r.prompt_id"
+        ") SELECT response_id, prompt_id FROM way"
+    )

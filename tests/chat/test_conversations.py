@@ -257,8 +257,8 @@ def test_ids_are_taken_with_and_without_dashes(api, user):
 def test_who_asks_and_who_deletes_at_the_same_time_get_an_answer(api, engine):
     """Never an error of ours, and nothing is left of what was deleted."""
     for _ in range(15):
-        row = api.post(URL, json={}).json()
-        address = f"{URL}{row['id']}/"
+        answer = api.post("/chat/new/message/", json={"prompt": "before"}).json()
+        address = f"{URL}{answer['conversation']}/"
         with ThreadPoolExecutor(3) as at_once:
             asking = at_once.submit(api.post, f"{address}prompts/", json={"prompt": "a"})
             deleting = [at_once.submit(api.delete, address) for _ in range(2)]

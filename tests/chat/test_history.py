@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from django.db import transaction
+from django.db.models import Count, Q
 
-from chat.history import place_of, store
+from chat.history import BRANCHES, place_of, store
 from chat.models import Conversation, Prompt, Response
 from modelhost.types import Role, Turn
 
@@ -54,6 +55,28 @@ def test_an_unknown_history_is_imported_once(api, engine):
     assert engine.prompt_text() == (
         "user: One\nassistant: 1\nuser: Two\nassistant: 2\nuser: Three\n"
     )
+
+
+def test_chats_that_all_begin_alike_are_no_single_conversation(api, engine):
+    """As with examples before each question, or the greeting of a page."""
+    examples = said("2 + 2?", "4")
+    for at in range(BRANCHES + 2):
+        api.post(URL, json={"prompt": f"Question {at}", "history": examples})
+
+    questions = Count("prompts", filter=Q(prompts__content__startswith="Question"))
+    per = Conversation.objects.annotate(questions=questions).order_by("created_at")
+    assert [row.questions for row in per] == [BRANCHES, 2]
+    assert Response.objects.filter(imported=True).count() == 2
+    assert engine.prompt_text() == f"user: 2 + 2?\nassistant: 4\nuser: Question {BRANCHES + 1}\n"
+
+
+def test_in_a_conversation_that_is_named_all_branches_stay(api, engine):
+    conversation = api.post("/api/conversations/", json={}).json()["id"]
+    for at in range(BRANCHES + 1):
+        body = {"prompt": str(at), "history": said("One", "1"), "conversation": conversation}
+        assert api.post(URL, json=body).json()["conversation"] == conversation
+
+    assert Response.objects.filter(imported=True).count() == 1
 
 
 def test_an_edited_history_makes_a_branch_and_overwrites_nothing(api, engine):

@@ -147,6 +147,15 @@ def test_what_the_model_refuses_now_is_named(user, engine, monkeypatch):
     assert replayed(row, engine).reason == "The prompt does not fit."
 
 
+def test_what_was_deleted_meanwhile_cannot_be_asked_again(user, engine):
+    first = logged(user, "One?")
+    second = logged(user, "Two?", conversation=first.prompt.conversation)
+    assert second.prompt.follows == first
+    first.prompt.conversation.delete()
+
+    assert replayed(second, engine).reason == "What led to it was deleted meanwhile."
+
+
 def test_an_engine_that_dies_is_no_difference(user, serve):
     row = logged_by(serve, user, "Hel", "lo")
     replay = replayed(row, ScriptedEngine("Hel", "lo", fail_at=1))
