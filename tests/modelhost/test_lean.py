@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -112,6 +113,23 @@ def test_what_is_proven_the_library_does_not_compute_again(start, ask, ids_of):
 
     assert again == before
     assert not passes
+
+
+def test_the_first_answers_of_a_process_are_to_the_bit_what_they_are_later(start, ids_of):
+    engine = start(packed(LEAN["Llama"]))
+    compute, told = runner(engine)._compute, []
+
+    def note(*batch: object) -> object:
+        told.append(compute(*batch).logits.clone())
+        return SimpleNamespace(logits=told[-1])
+
+    runner(engine)._compute = note
+    for _ in range(2):
+        ids_of(engine.submit(prompt(7), Sampling(max_tokens=COUNT)))
+
+    assert runner(engine).lean
+    first, later = told[:COUNT], told[COUNT:]
+    assert all(map(torch.equal, first, later))
 
 
 @pytest.mark.parametrize("make", LEAN.values(), ids=LEAN)
