@@ -6,12 +6,10 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
-from rest_framework.negotiation import DefaultContentNegotiation
+from drf_spectacular.views import SpectacularSwaggerView
 
 from chat.log_in_forms import LogInForm
-
-READ = ["get", "head"]
+from chat.views.description import Description
 
 urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),
@@ -26,16 +24,10 @@ urlpatterns = [
         name="login",
     ),
     path("logout/", LogoutView.as_view(), name="logout"),
-    path(
-        "api/schema/",
-        SpectacularAPIView.as_view(
-            content_negotiation_class=DefaultContentNegotiation, http_method_names=READ
-        ),
-        name="schema",
-    ),
+    path("api/schema/", Description.as_view(), name="schema"),
     path(
         "api/docs/",
-        SpectacularSwaggerView.as_view(url_name="schema", http_method_names=READ),
+        SpectacularSwaggerView.as_view(url_name="schema", http_method_names=["get", "head"]),
         name="docs",
     ),
     path("", include("chat.urls")),

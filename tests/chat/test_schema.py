@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
+import yaml
 from django.urls import URLPattern, get_resolver
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
@@ -81,6 +83,31 @@ def test_programs_get_it_without_a_key(client_for):
 
     assert answer.status_code == 200
     assert "openapi" in answer.text[:200]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "read"),
+    [
+        ("application/vnd.oai.openapi", yaml.safe_load),
+        ("application/vnd.oai.openapi+json", json.loads),
+        ("application/json", json.loads),
+        ("*/*", yaml.safe_load),
+    ],
+)
+def test_it_comes_in_the_format_that_is_asked_for(client_for, schema, accepted, read):
+    answer = client_for(None).get("/api/schema/", headers={"Accept": accepted})
+
+    assert read(answer.text)["paths"].keys() == schema["paths"].keys()
+    assert answer.headers["Content-Type"].startswith(accepted.replace("*/*", "application/vnd"))
+
+
+def test_it_is_made_once_whoever_asks(client_for, api, monkeypatch):
+    before = client_for(None).get("/api/schema/").text
+    monkeypatch.delattr(SchemaGenerator, "get_schema")
+
+    for client in (client_for(None), api):
+        for query in ("", "?version=2%0d%0aSet-Cookie:a=b", "?lang=de"):
+            assert client.get(f"/api/schema/{query}").text == before
 
 
 def test_the_reading_room_needs_no_other_host(client_for, server):
