@@ -166,7 +166,7 @@ class Host:
                 engine = self._loader(spec, progress)
             except ModelHostError as error:
                 self._fail(attempt, str(error))
-            except Exception as error:  # whatever a library raises must end as a sentence, no hang
+            except BaseException as error:  # what a library raises, Rust's panics too, is no hang
                 logger.exception("loading %s failed", spec.model)
                 name = type(error).__name__
                 self._fail(attempt, f"{spec.model} could not be loaded ({name}): see the log.")

@@ -11,6 +11,7 @@ import pytest
 
 from modelhost.errors import LoadFailed, NotReady
 from modelhost.host import Host, HostState, spare_the_collector
+from tests.modelhost.deaths import Panic
 from tests.modelhost.loader import SPEC, FakeEngine, FakeLoader, loaded
 
 
@@ -153,13 +154,14 @@ def test_a_failure_is_kept_as_its_sentence():
         a_host.engine()
 
 
-def test_an_error_that_nobody_foresaw_is_a_sentence_too():
-    loader = FakeLoader(ZeroDivisionError("secret detail"))
+@pytest.mark.parametrize("kind", [ZeroDivisionError, Panic])
+def test_an_error_that_nobody_foresaw_is_a_sentence_too(kind):
+    loader = FakeLoader(kind("secret detail"))
     a_host = Host(loader)
     a_host.start(SPEC)
     loader.go_on.release()
 
-    with pytest.raises(LoadFailed, match=r"a-model could not be loaded \(ZeroDivisionError\)"):
+    with pytest.raises(LoadFailed, match=rf"a-model could not be loaded \({kind.__name__}\)"):
         a_host.wait(10)
     assert "secret" not in a_host.error
 
