@@ -10,9 +10,9 @@ import threading
 import pytest
 
 from modelhost.errors import LoadFailed, NotReady
-from modelhost.host import Host, HostState, spare_the_collector
+from modelhost.host import Host, HostState
 from tests.modelhost.deaths import Panic
-from tests.modelhost.loader import SPEC, FakeEngine, FakeLoader, loaded
+from tests.modelhost.loader import SPEC, FakeEngine, FakeLoader, SparingLoader, loaded
 
 
 def test_a_new_host_is_idle_and_has_no_engine():
@@ -194,13 +194,7 @@ def test_importing_what_the_web_process_imports_brings_in_no_torch():
 
 
 def test_the_garbage_collector_passes_over_a_model_until_it_is_unloaded():
-    class Loader(FakeLoader):
-        def __call__(self, *args):
-            engine = super().__call__(*args)
-            spare_the_collector()
-            return engine
-
-    a_host = loaded(Loader())
+    a_host = loaded(SparingLoader())
     a_host.engine()
     assert gc.get_freeze_count() > 0
 
