@@ -16,6 +16,7 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor
 
 from modelhost.errors import BadTurns, LoadFailed
+from modelhost.template import HALF_CHARACTER
 from modelhost.toolcalls import ChatGLMAnswer, write_python_call
 from modelhost.types import Role, Tool, Turn
 
@@ -102,6 +103,8 @@ class ChatGLMFormat:
         content = turn.content
         if turn.tools:
             content += "\n" + json.dumps(turn.tools, indent=4, ensure_ascii=False)
+        if HALF_CHARACTER.search(turn.metadata + content):
+            raise BadTurns("A turn is not valid Unicode: it holds half a character.")
         return [
             self.control_ids[f"<|{turn.role}|>"],
             *self.content_ids(f"{turn.metadata}\n"),

@@ -60,7 +60,7 @@ class Dispatcher(threading.Thread):
         while not self._over.is_set():
             try:
                 self._step()
-            except Exception:  # without this thread nobody gets anything any more
+            except BaseException:  # Rust's panics too: without this thread nobody gets anything
                 logger.exception("the dispatcher stumbled")
                 self._over.wait(HEARTBEAT)
 
@@ -96,7 +96,7 @@ class Dispatcher(threading.Thread):
             return
         try:
             self._deliver(job, output)
-        except Exception as error:  # one request's trouble must not silence the others
+        except BaseException as error:  # one request's trouble must not silence the others
             logger.exception("generation %s could not be delivered", job.ticket.request_id)
             self._cut(job, FinishReason.ERROR, error=f"{type(error).__name__} in the decoder.")
 

@@ -115,7 +115,9 @@ class Engine:
     @property
     def alive(self) -> bool:
         """Whether a submitted request would be worked on now."""
-        return not (self._stopping.is_set() or self.lost) and bool(self._manager.is_running())
+        if self._stopping.is_set() or self.lost:
+            return False
+        return bool(self._manager.is_running()) and self._dispatcher.is_alive()
 
     def when_lost(self, call: Callable[[], None]) -> None:
         """Have this called, once and from a thread of its own, when the engine is lost."""

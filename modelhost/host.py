@@ -61,6 +61,12 @@ def spare_the_collector() -> None:
     gc.freeze()
 
 
+def _free(engine: Engine) -> None:
+    """The model is garbage behind this, as soon as its cycles are looked at."""
+    engine.stop()
+    gc.unfreeze()
+
+
 class Host:
     """Holds the engine and knows how far its load has come.
 
@@ -150,8 +156,7 @@ class Host:
             self._attempt += 1
             self._settled.set()
         if engine is not None:
-            engine.stop()
-            gc.unfreeze()  # the model is garbage now, as soon as its cycles are looked at
+            _free(engine)
 
     def reload(self, spec: ModelSpec, *, terminal: bool = False) -> None:
         """Replace the model: unload, then load again."""
@@ -166,7 +171,7 @@ class Host:
                 engine = self._loader(spec, progress)
             except ModelHostError as error:
                 self._fail(attempt, str(error))
-            except Exception as error:  # whatever a library raises must end as a sentence, no hang
+            except BaseException as error:  # what a library raises, Rust's panics too, is no hang
                 logger.exception("loading %s failed", spec.model)
                 name = type(error).__name__
                 self._fail(attempt, f"{spec.model} could not be loaded ({name}): see the log.")
@@ -183,7 +188,7 @@ class Host:
             self._watch(engine)
             logger.info("%s is loaded and answers", name)
         else:
-            engine.stop()
+            _free(engine)
 
     def _watch(self, engine: Engine) -> None:
         engine.when_lost(functools.partial(self._lose, engine))

@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy
 from llvmlite import ir
-from numba import carray, cfunc, float32, int32, int64, njit, types, uint64
+from numba import carray, float32, int32, int64, njit, types, uint64
 from numba.core import cgutils
-from numba.core.errors import NumbaError
 from numba.extending import intrinsic
+
+from modelhost import compiling
 
 # Sums in any order, which vectors need. What is no number stays none.
 OPTIONS: dict[str, Any] = {
@@ -79,15 +80,7 @@ def _as_float(_: Any, bits: Any) -> Any:
 
 def kernel(function: Callable[[Any], None]) -> Any:
     """Compile, or load what an earlier process compiled. Raises ImportError if numba cannot."""
-    compiled = cfunc(types.void(types.CPointer(int64)), **OPTIONS)
-    kept = cfunc(types.void(types.CPointer(int64)), cache=True, **OPTIONS)
-    try:
-        try:
-            return kept(function)
-        except RuntimeError:  # there is no folder where it could be kept
-            return compiled(function)
-    except (NumbaError, RuntimeError) as error:
-        raise ImportError(f"numba cannot compile {function.__name__}: {error}") from error
+    return compiling.compiled(function, types.void(types.CPointer(int64)), OPTIONS)
 
 
 # Of one row.

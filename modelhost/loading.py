@@ -34,9 +34,9 @@ def load(spec: ModelSpec, progress: Progress) -> Engine:
             fusion.fuse(loaded.model)
         progress.begin("Making the first token")
         return start(loaded, checkpoint, spec)
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:  # the device's, or for the cache
         raise LoadFailed(
-            f"{spec.model} does not fit into the memory of {spec.device}. "
+            f"{spec.model} with its cache does not fit into the memory of {spec.device}. "
             "Choose a smaller dtype, a smaller LLMSITE_CACHE_TOKENS or another device."
         ) from error
     finally:

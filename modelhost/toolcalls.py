@@ -86,15 +86,15 @@ class TaggedAnswer:
 
     def finish(self) -> tuple[str, tuple[ToolCall, ...]]:
         """Text that was held back after all, and the calls, once the answer is over."""
-        rest = self._call(self._held) if self._inside else self._held
+        rest = self._call(self._held, end="") if self._inside else self._held
         self._held, self._inside = "", False
         return rest, tuple(self._calls)
 
-    def _call(self, text: str) -> str:
+    def _call(self, text: str, *, end: str = END) -> str:
         """Keep a readable call; an unreadable one is shown as it was written."""
         call = parse_json_call(text)
         if call is None:
-            return f"{self.START}{text}{self.END}"
+            return f"{self.START}{text}{end}"
         self._calls.append(call)
         return ""
 

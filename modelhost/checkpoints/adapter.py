@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from modelhost.checkpoints.base import fingerprint
+from modelhost.checkpoints.published import tensors_of
 from modelhost.errors import LoadFailed
 
 CONFIG = "adapter_config.json"
@@ -51,7 +50,7 @@ class Adapter:
         config = _read_config(folder)
         weights = _read_weights(folder)
         self.revision = fingerprint([folder / CONFIG, weights])
-        self._pairs = _pairs(folder, config, _load(weights))
+        self._pairs = _pairs(folder, config, dict(tensors_of(weights)))
 
     @property
     def label(self) -> str:
@@ -118,16 +117,6 @@ def _read_weights(folder: Path) -> Path:
         if (folder / name).exists():
             return folder / name
     raise LoadFailed(f"{folder} has neither {WEIGHTS[0]} nor {WEIGHTS[1]}.")
-
-
-def _load(file: Path) -> dict[str, torch.Tensor]:
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        state: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-        return state
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError) as error:
-        raise LoadFailed(f"{file} is damaged or cut short. Copy it again.") from error
 
 
 def _pairs(

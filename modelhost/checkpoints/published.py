@@ -137,7 +137,7 @@ def _outlined(shard: Any, name: str) -> torch.Tensor:
 
 def _only_tensors(state: Any) -> Iterator[tuple[str, torch.Tensor]]:
     if not isinstance(state, dict) or not all(
-        isinstance(tensor, torch.Tensor) for tensor in state.values()
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
     ):
         raise ValueError("a file of weights is a dictionary of tensors")
     yield from state.items()

@@ -1,8 +1,12 @@
 """Weights in 8 or 4 bits, so that a model fits a smaller card or host.
 
-On CUDA, and on CPUs without whole-number instructions, torchao does it. Each linear layer is
-quantized as soon as its weights are there, so neither the host nor the card ever holds the whole
-model unquantized. Embeddings and the output layer stay.
+On CUDA, and on CPUs without whole-number instructions, torchao does it. Each linear layer goes to
+its device and is quantized there before the next one does, so a card never holds the whole model
+unquantized. Nor does the host hold a ChatGLM so; a folder in the hub's layout it reads whole
+first. Embeddings and the output layer stay.
+
+A ChatGLM was run so on a card, in 8 and 4 bits (docs/figures.md); a folder in the hub's layout was
+not: its layers were quantized on PyTorch's device without memory.
 """
 
 from __future__ import annotations
@@ -46,25 +50,32 @@ def pick(name: str, device: torch.device) -> Quantization | None:
 
 
 class Quantizer:
-    """Quantizes the linear layers of a model, one at a time."""
+    """Quantizes the linear layers of a model on the device that they go to, one at a time."""
 
     def __init__(self, kind: Quantization, device: torch.device) -> None:
+        self._device = device
         self._quantize = _replace if _by_ourselves(device) else _torchao(kind)
 
     def whole(self, model: nn.Module) -> None:
-        """Every linear layer of a model that is already loaded. Raises LoadFailed."""
+        """Every linear layer of a model that is already loaded. Raises what `layer` does."""
         for path in [path for path, _ in model.named_modules()]:
             self.layer(model, path)
 
     def layer(self, model: nn.Module, path: str) -> None:
-        """One layer, if it is linear and all of it is there. Raises LoadFailed."""
+        """One layer, if it is linear and all of it is there.
+
+        Raises LoadFailed, torch.OutOfMemoryError.
+        """
         module = model.get_submodule(path)
         if not isinstance(module, nn.Linear) or path == OUTPUT_LAYER:
             return
         if any(parameter.is_meta for parameter in module.parameters()):
             return
         try:
+            module.to(self._device)  # a CPU has no kernel that packs four bits for a card
             self._quantize(model, path)
+        except torch.OutOfMemoryError:  # whoever loads knows what to do about it
+            raise
         except (
             RuntimeError,
             ValueError,

@@ -11,6 +11,10 @@ from tests.modelhost.questions import PROMPT, WARM
 POISON = 666_666  # the seed of a request that kills
 
 
+class Panic(BaseException):
+    """As the tokenizers' Rust raises: no Exception."""
+
+
 class Bomb:
     """Makes a forward pass raise, once: `arm(3)`, and the third from now does."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from modelhost.host import Host
+from modelhost.host import Host, spare_the_collector
 from modelhost.types import ModelSpec
 
 SPEC = ModelSpec(model="a-model")
@@ -50,6 +50,15 @@ class FakeLoader:
 
     def wait_begun(self):
         assert self.begun.acquire(timeout=10)
+
+
+class SparingLoader(FakeLoader):
+    """As the real one, keeps what it made from the garbage collector."""
+
+    def __call__(self, spec, progress):
+        engine = super().__call__(spec, progress)
+        spare_the_collector()
+        return engine
 
 
 def loaded(loader, spec=SPEC):

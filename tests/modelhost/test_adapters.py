@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,22 @@ def other_target(folder: Path) -> None:
     )
 
 
+def instead(content: bytes) -> Callable[[Path], object]:
+    """A way to break an adapter: this file for its weights."""
+
+    def change(folder: Path) -> None:
+        (folder / "adapter_model.safetensors").unlink()
+        (folder / "adapter_model.bin").write_bytes(content)
+
+    return change
+
+
+def saved(state: object) -> bytes:
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
+
+
 UNFIT = {
     "P-tuning": (lambda f: change_adapter(f, peft_type="P_TUNING"), "P_TUNING"),
     "prefix tuning": (lambda f: change_adapter(f, peft_type="PREFIX_TUNING"), "PREFIX_TUNING"),
@@ -60,6 +78,14 @@ UNFIT = {
         lambda f: (f / "adapter_model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{"),
         "damaged",
     ),
+    "a git-lfs pointer": (instead(b"version https://git-lfs.github.com/spec/v1\n"), "damaged"),
+    "a web page": (instead(b"<!doctype html><title>404</title>" * 50), "damaged"),
+    "nothing": (instead(b""), "damaged"),
+    "cut pickled weights": (instead(saved({"a": torch.ones(9)})[:-200]), "damaged"),
+    "code": (instead(saved(Path("x"))), "code, which is never run"),
+    "a list": (instead(saved([torch.ones(1)])), "damaged"),
+    "texts": (instead(saved({"a": "text"})), "damaged"),
+    "no names": (instead(saved({1: torch.ones(1)})), "damaged"),
 }
 
 
@@ -69,6 +95,16 @@ def test_an_adapter_that_does_not_fit_is_refused_with_the_reason(lora, break_it,
 
     with pytest.raises(LoadFailed, match=named):
         loaded(adapter=lora)
+
+
+def test_pickled_weights_are_those_of_safetensors(lora):
+    plain = loaded(adapter=lora)
+    state = load_file(lora / "adapter_model.safetensors")
+    instead(saved(state))(lora)
+
+    again = loaded(adapter=lora)
+
+    assert all(map(torch.equal, plain.model.parameters(), again.model.parameters()))
 
 
 def test_the_p_tuning_checkpoint_of_the_older_release_is_recognised(tmp_path):

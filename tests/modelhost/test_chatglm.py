@@ -181,6 +181,24 @@ def test_an_unknown_role_is_refused(chat_format):
         chat_format.encode([Turn("narrator", "x")])
 
 
+HALF = "a \ud83d b"
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        Turn("user", HALF),
+        Turn("assistant", "hi", metadata=HALF),
+        Turn("system", "hi", tools=[{"name": HALF}]),
+        Turn("assistant", "", tool_calls=(ToolCall(HALF, {}),)),
+    ],
+    ids=["content", "metadata", "tools", "a call's name"],
+)
+def test_half_a_character_is_refused(chat_format, turn):
+    with pytest.raises(BadTurns, match="Unicode"):
+        chat_format.encode([turn])
+
+
 def test_no_code_of_a_checkpoint_runs(copy, tmp_path):
     canary = tmp_path / "canary"
     trap = f"open({str(canary)!r}, 'w').write('ran')\n"

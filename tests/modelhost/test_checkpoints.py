@@ -103,6 +103,13 @@ def test_a_refused_folder_leaves_no_engine_running(folder):
     assert not any(thread.is_alive() for thread in left)
 
 
+def test_a_cache_larger_than_the_memory_is_refused_by_its_settings_name(tiny_folder):
+    spec = ModelSpec(model=str(tiny_folder), device="cpu", cache_tokens=10**12)
+
+    with pytest.raises(LoadFailed, match=r"with its cache does not fit.*LLMSITE_CACHE_TOKENS"):
+        loading.load(spec, Progress())
+
+
 def test_a_good_folder_loads_and_answers(folder, finish):
     progress = Progress()
 

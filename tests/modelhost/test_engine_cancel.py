@@ -11,6 +11,7 @@ import pytest
 from modelhost.checkpoints import Loaded
 from modelhost.errors import Busy
 from modelhost.types import FinishReason
+from tests.modelhost.deaths import Panic
 from tests.modelhost.questions import ASKED, PROMPT, WARM, generate, prompts
 
 
@@ -131,7 +132,8 @@ def test_threads_that_submit_at_once_do_not_exceed_the_allowed_number(serve, loa
     assert len(outcomes) - outcomes.count(None) == 3
 
 
-def test_trouble_in_one_requests_decoder_is_its_own(load_tiny, serve, ids_of):
+@pytest.mark.parametrize("kind", [KeyError, Panic])
+def test_trouble_in_one_requests_decoder_is_its_own(load_tiny, serve, ids_of, kind):
     loaded = load_tiny()
     answer = generate(loaded.model, PROMPT, 8)
     broken = generate(loaded.model, prompts(3)[2], 8)
@@ -139,7 +141,7 @@ def test_trouble_in_one_requests_decoder_is_its_own(load_tiny, serve, ids_of):
 
     def decode(token_ids):
         if poison in token_ids:
-            raise KeyError(poison)
+            raise kind(poison)
         return loaded.format.decode(token_ids)
 
     trouble = SimpleNamespace(
@@ -153,5 +155,5 @@ def test_trouble_in_one_requests_decoder_is_its_own(load_tiny, serve, ids_of):
     assert ids_of(good) == answer
     assert bad.wait(10)
     assert bad.finish.reason is FinishReason.ERROR
-    assert bad.finish.error == "KeyError in the decoder."
+    assert bad.finish.error == f"{kind.__name__} in the decoder."
     assert engine.active == 0

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from modelhost.errors import NotReady
-from tests.modelhost.deaths import crew
+from tests.modelhost.deaths import Panic, crew
 from tests.modelhost.questions import PROMPT, WARM
 
 
@@ -122,3 +122,29 @@ def test_a_step_within_the_patience_is_no_hang(serve, load_tiny, gate, ids_of):
 
     gate.open()
     assert len(ids_of(ticket)) == 40
+
+
+def test_an_engine_whose_answers_nobody_delivers_is_not_alive(serve):
+    engine = serve()
+    engine._dispatcher.finish()
+    engine._dispatcher.join(10)
+
+    assert not engine.alive
+    with pytest.raises(NotReady):
+        engine.submit(PROMPT, WARM)
+
+
+def test_whatever_the_dispatchers_steps_raise_the_answers_come(serve, ids_of):
+    engine = serve()
+    expected = ids_of(engine.submit(PROMPT, WARM))
+    place, panics = engine._jobs.place, [Panic()] * 3
+
+    def panic_first():
+        if panics:
+            raise panics.pop()
+        place()
+
+    engine._jobs.place = panic_first
+
+    assert ids_of(engine.submit(PROMPT, WARM)) == expected
+    assert not panics

@@ -10,8 +10,9 @@ import threading
 import pytest
 
 from modelhost.errors import LoadFailed, NotReady
-from modelhost.host import Host, HostState, spare_the_collector
-from tests.modelhost.loader import SPEC, FakeEngine, FakeLoader, loaded
+from modelhost.host import Host, HostState
+from tests.modelhost.deaths import Panic
+from tests.modelhost.loader import SPEC, FakeEngine, FakeLoader, SparingLoader, loaded
 
 
 def test_a_new_host_is_idle_and_has_no_engine():
@@ -153,13 +154,14 @@ def test_a_failure_is_kept_as_its_sentence():
         a_host.engine()
 
 
-def test_an_error_that_nobody_foresaw_is_a_sentence_too():
-    loader = FakeLoader(ZeroDivisionError("secret detail"))
+@pytest.mark.parametrize("kind", [ZeroDivisionError, Panic])
+def test_an_error_that_nobody_foresaw_is_a_sentence_too(kind):
+    loader = FakeLoader(kind("secret detail"))
     a_host = Host(loader)
     a_host.start(SPEC)
     loader.go_on.release()
 
-    with pytest.raises(LoadFailed, match=r"a-model could not be loaded \(ZeroDivisionError\)"):
+    with pytest.raises(LoadFailed, match=rf"a-model could not be loaded \({kind.__name__}\)"):
         a_host.wait(10)
     assert "secret" not in a_host.error
 
@@ -192,13 +194,7 @@ def test_importing_what_the_web_process_imports_brings_in_no_torch():
 
 
 def test_the_garbage_collector_passes_over_a_model_until_it_is_unloaded():
-    class Loader(FakeLoader):
-        def __call__(self, *args):
-            engine = super().__call__(*args)
-            spare_the_collector()
-            return engine
-
-    a_host = loaded(Loader())
+    a_host = loaded(SparingLoader())
     a_host.engine()
     assert gc.get_freeze_count() > 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from modelhost.errors import LoadFailed, NotReady
 from modelhost.host import Host, HostState
 from modelhost.types import ModelSpec
-from tests.modelhost.loader import SPEC, FakeLoader, loaded
+from tests.modelhost.loader import SPEC, FakeLoader, SparingLoader, loaded
 
 
 def test_unloading_stops_the_engine_and_makes_it_idle():
@@ -66,6 +67,22 @@ def test_a_load_that_was_given_up_is_thrown_away_when_it_comes():
     loader.go_on.release()
     assert a_host.wait(10) is loader.engines[1]
     assert loader.engines[0].stops == 1
+
+
+def test_the_garbage_collector_looks_at_a_model_that_was_given_up_while_it_loaded():
+    loader = SparingLoader()
+    a_host = Host(loader)
+    a_host.start(SPEC)
+    loader.wait_begun()
+
+    a_host.reload(SPEC)
+    loader.go_on.release()
+    loader.wait_begun()  # the second load, so the first is over
+
+    assert gc.get_freeze_count() == 0
+    loader.go_on.release()
+    a_host.wait(10)
+    a_host.unload()
 
 
 def test_reloading_during_a_load_ends_with_the_new_model_and_never_loads_two_at_once():

@@ -229,18 +229,3 @@ def test_without_pytorchs_threads_the_bits_are_the_same(monkeypatch):
 def test_a_tensor_that_a_kernel_would_read_wrongly_is_refused(wrong):
     with pytest.raises(ValueError, match="cannot read"):
         GATE(4, 1, wrong, torch.empty(4, 1), work=LITTLE)
-
-
-def test_a_kernel_that_can_be_kept_nowhere_is_compiled_all_the_same():
-    names: dict[str, Callable] = {}
-    exec("def nothing(data): pass", names)  # it has no file, so it has no cache beside it
-
-    assert kernels.kernel(names["nothing"]).address
-
-
-def test_what_numba_cannot_compile_cannot_be_imported():
-    names: dict[str, Callable] = {}
-    exec("def nonsense(data): return data.of_another_version", names)
-
-    with pytest.raises(ImportError, match="cannot compile nonsense"):
-        kernels.kernel(names["nonsense"])

@@ -13,10 +13,12 @@ import torch
 from modelhost import __main__ as command_line
 from modelhost import eight_bits
 from modelhost.checkpoints import quantization
+from modelhost.checkpoints.quantization import Quantization, Quantizer
 from modelhost.errors import LoadFailed
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+MEMORYLESS = torch.device("meta")  # for a card: whatever is computed there has no numbers
 SHARED = ROOT.parent / "shared" / "chatglm3"
 
 needs_checkpoint = pytest.mark.skipif(
@@ -87,16 +89,56 @@ def test_four_bits_are_refused_on_a_cpu_before_anything_is_loaded(tmp_path, capf
     assert capfd.readouterr().err == "int4 needs a CUDA device; on a CPU use int8.\n"
 
 
+@pytest.fixture
+def model() -> torch.nn.Module:
+    """Two linear layers, an output layer and a norm."""
+
+    def linear() -> torch.nn.Linear:
+        return torch.nn.Linear(1024, 128, bias=False, dtype=torch.bfloat16)
+
+    layers = torch.nn.ModuleDict({"one": linear(), "other": linear(), "norm": torch.nn.RMSNorm(8)})
+    return torch.nn.ModuleDict({"some": layers, "lm_head": linear()})
+
+
+def test_a_layer_goes_to_its_device_before_it_is_quantized_and_the_next_one_after_it(model):
+    quantizer = Quantizer(Quantization.INT8, MEMORYLESS)
+    quantize, seen = quantizer._quantize, []
+
+    def watched(model, path):
+        seen.append((path, [layer.weight.device.type for layer in model["some"].values()]))
+        quantize(model, path)
+
+    quantizer._quantize = watched
+    quantizer.whole(model)
+
+    assert seen == [("some.one", ["meta", "cpu", "cpu"]), ("some.other", ["meta", "meta", "cpu"])]
+    assert model["lm_head"].weight.device == CPU
+
+
+def test_four_bits_are_packed_on_the_device_by_no_library_but_torchao(model, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))  # torchao asks first
+
+    Quantizer(Quantization.INT4, MEMORYLESS).whole(model)  # a CPU has no kernel that packs them
+
+    weights = [model["some"][name].weight for name in ("one", "other")]
+    assert [type(weight).__name__ for weight in weights] == ["Int4TilePackedTo4dTensor"] * 2
+
+
 @without_cuda
-def test_four_bits_ask_for_no_library_but_torchao():
-    layer = torch.nn.Linear(1024, 128, bias=False, dtype=torch.bfloat16)
-    model = torch.nn.ModuleDict({"some": torch.nn.ModuleDict({"layer": layer})})
+def test_a_layer_that_cannot_go_to_the_device_is_a_sentence(model):
+    with pytest.raises(LoadFailed, match=r"some\.one cannot be quantized here"):
+        Quantizer(Quantization.INT4, CUDA).whole(model)
 
-    with pytest.raises(LoadFailed) as refused:  # it is not on a card
-        quantization.Quantizer(quantization.Quantization.INT4, CUDA).whole(model)
 
-    assert "some.layer cannot be quantized here" in str(refused.value)
-    assert "Requires" not in str(refused.value)
+def test_a_device_without_room_is_the_loaders_to_explain(model):
+    def overflow(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    quantizer = Quantizer(Quantization.INT8, CPU)
+    quantizer._quantize = overflow
+
+    with pytest.raises(torch.OutOfMemoryError):
+        quantizer.whole(model)
 
 
 def test_a_missing_library_is_a_sentence(monkeypatch):

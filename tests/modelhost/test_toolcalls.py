@@ -79,6 +79,18 @@ def test_an_unreadable_tagged_call_is_shown():
     assert read(TaggedAnswer(), [text]) == (text, ())
 
 
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("written", ["", '{"name": "get_cur', '{"name": "f", "arguments"}</tool_'])
+def test_a_tagged_call_that_was_cut_is_shown_as_far_as_it_was_written(written, size):
+    text = f"Let me look. <tool_call>{written}"
+
+    assert read(TaggedAnswer(), pieces_of(text, size)) == (text, ())
+
+
+def test_a_tagged_call_that_lacks_nothing_but_its_end_is_one():
+    assert read(TaggedAnswer(), [TAGGED_CALL.removesuffix("</tool_call>")]) == ("", (WEATHER,))
+
+
 HOSTILE = [
     "__import__('os').system('touch /tmp/owned')",
     "tool_call(a=__import__('os'))",
