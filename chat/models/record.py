@@ -8,7 +8,7 @@ one attempt to answer a prompt, kept with everything needed to judge or repeat i
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.conf import settings
@@ -73,6 +73,15 @@ class Conversation(models.Model):
         """The end of the current path."""
         rows = Response.objects.filter(prompt__conversation=self).select_related("prompt")
         return rows.order_by("-created_at").first()
+
+    def next_moment(self) -> datetime:
+        """Now, or right behind its newest response if the clock was set back: what comes later
+        must be newer. It holds for whoever has locked the row."""
+        rows = Response.objects.filter(prompt__conversation=self)
+        # Not the first in order: that may be looked for in everybody's responses.
+        newest = rows.aggregate(newest=models.Max("created_at"))["newest"]
+        now = timezone.now()
+        return now if newest is None else max(now, newest + timedelta(microseconds=1))
 
     def answering(self) -> bool:
         """Whether a response of this conversation is being generated now."""
