@@ -141,9 +141,15 @@ class ResponseQuerySet(models.QuerySet["Response"]):
         """Those that have no outcome yet."""
         return self.filter(status__in=Response.ACTIVE)
 
-    def abandoned(self, *, now: datetime) -> Self:
-        """Those without an outcome that no process carries any more."""
-        return self.active().filter(lease_until__lt=now)
+    def abandoned(self, *, now: datetime, lease: timedelta) -> Self:
+        """Those without an outcome that no process carries any more.
+
+        lease: of a process that lives. What lies far beyond it is from before a clock was set back.
+        """
+        over, odd = models.Q(lease_until__lt=now), models.Q(lease_until__gt=now + 2 * lease)
+        # In order of the leases SQLite would read the whole index if it were not told to begin
+        # behind those that have none: everything that is over.
+        return self.active().filter(over | odd, lease_until__isnull=False)
 
 
 class Response(models.Model):

@@ -13,6 +13,7 @@ from chat.exchanges import root_fingerprint
 from chat.idempotency import Attempt
 from chat.models import Conversation, Prompt, Response
 from chat.questions import Accepted, Question
+from chat.record import LEASE
 from chat.recovery import Continuation
 from modelhost.types import Role, Turn
 from tests.fakes import ScriptFormat
@@ -73,6 +74,6 @@ def clock_set_back() -> None:
 
 
 def carried_elsewhere(user: Any, text: str = "", **columns: Any) -> Response:
-    """A row that another process is answering."""
-    lease = timezone.now() + timedelta(minutes=1)
+    """A row that another process is answering; its lease holds for as long as any could."""
+    lease = timezone.now() + 2 * LEASE
     return left_behind(user, text, **{"lease_until": lease, **columns})
