@@ -148,12 +148,16 @@ def _store(prepared: Prepared, attempt: Attempt) -> Response:
     """One transaction: all of it is there afterwards, or nothing. Raises KeyTaken, KeyReused."""
     question, place, response = prepared.question, prepared.place, prepared.draft(attempt)
     with transaction.atomic(durable=True):
+        now = timezone.now()
         if place.conversation is not None:
             held = _hold(place, in_order=question.history is None and question.place is None)
             response.system = personas.to_keep(place.system, held)
-        prompt = history.store(place, question.turn, user=attempt.user, surface=question.surface)
+            now = held.next_moment()
+        prompt = history.store(
+            place, question.turn, user=attempt.user, surface=question.surface, now=now
+        )
         response.prompt = prompt
-        response.created_at = max(timezone.now(), prompt.created_at + timedelta(microseconds=1))
+        response.created_at = max(now, prompt.created_at + timedelta(microseconds=1))
         response.lease_until = timezone.now() + LEASE
         insert(response)
         attempt.remember(response)

@@ -9,7 +9,7 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from chat.fields import ClosedSerializer, IntegerField, SwitchField, TextField
-from chat.parsers import unstorable_parts
+from chat.parsers import unstorable_numbers, unstorable_parts
 from modelhost.types import Role, Tool, ToolCall, Turn
 
 ROLES = {
@@ -64,6 +64,8 @@ class CalledFunction(ClosedSerializer):
             raise ValidationError("A JSON object is required.")
         for path, problem in unstorable_parts(arguments):
             raise ValidationError({path: [problem]})
+        if refusal := unstorable_numbers(arguments):
+            raise ValidationError(refusal)
         return arguments
 
 
@@ -86,6 +88,12 @@ class FunctionField(ClosedSerializer):
     description = TextField(required=False, allow_blank=True)
     parameters = serializers.DictField(required=False)
     strict = SwitchField(required=False, allow_null=True)
+
+    def validate_parameters(self, value: dict[str, Any]) -> dict[str, Any]:
+        """A schema that can be kept. Raises ValidationError."""
+        if problem := unstorable_numbers(value):
+            raise ValidationError(problem)
+        return value
 
     def validate_strict(self, value: bool | None) -> bool | None:
         """Answers are not forced into a schema."""

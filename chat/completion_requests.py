@@ -17,6 +17,7 @@ from rest_framework.exceptions import ValidationError
 from chat.completion_messages import MessageField, ToolField
 from chat.fields import ClosedSerializer, IntegerField, SwitchField, TextField, fields_of
 from chat.models import Response
+from chat.parsers import unstorable_numbers
 from chat.questions import SamplingOptions
 from chat.requests import (
     INT32,
@@ -157,11 +158,7 @@ def _unrecordable(value: Any, kind: type[Any]) -> str | None:
         return None
     if not isinstance(value, kind):
         return f"This must be of type {KINDS[kind]}."
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:  # databases keep JSON by the book, which knows no NaN
-        return "Finite numbers are required."
-    return None
+    return unstorable_numbers(value)
 
 
 def _unserved(data: Mapping[str, Any]) -> dict[str, list[str]]:

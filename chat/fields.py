@@ -25,6 +25,21 @@ class TextField(serializers.CharField):
         return data
 
 
+class KeyField(TextField):
+    """What `Idempotency-Key` says, where a client cannot set headers."""
+
+    default_error_messages = {"key": "1 to 255 printable characters are required."}
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"max_length": 255, **options})
+
+    def to_internal_value(self, data: Any) -> str:
+        key = super().to_internal_value(data)
+        if not (key and key.isprintable()):
+            self.fail("key")
+        return key
+
+
 class PromptField(TextField):
     """A text that says something."""
 

@@ -12,8 +12,6 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from django.utils import timezone
-
 from chat.exchanges import Exchange, cut_exchanges, root_fingerprint, split_system
 from chat.models import Conversation, Prompt, Response, shorten
 from chat.personas import own_persona, persona
@@ -169,11 +167,13 @@ def _is_opening(row: Response) -> bool:
     return row.imported and row.followed_by.count() >= BRANCHES
 
 
-def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:
-    """Make the rows for what is new: the conversation, missing exchanges, the prompt."""
+def store(place: Place, turn: Turn, *, user: Any, surface: str, now: datetime) -> Prompt:
+    """Make the rows for what is new: the conversation, missing exchanges, the prompt.
+
+    now: behind everything in the conversation.
+    """
     if place.again is not None:
         return place.again
-    now = timezone.now()
     conversation = place.conversation
     if conversation is None:
         conversation = Conversation.objects.begin(
@@ -183,8 +183,7 @@ def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:
     prompts: list[Prompt] = []
     responses: list[Response] = []
     for index, exchange in enumerate(place.missing):
-        # Before the prompt, in their order.
-        at = now - timedelta(microseconds=len(place.missing) - index)
+        at = now + timedelta(microseconds=index)  # before the prompt, in their order
         prompt = _imported_prompt(exchange, conversation, follows=follows, at=at)
         follows = _imported_response(exchange, prompt, surface=surface)
         prompts.append(prompt)
@@ -198,7 +197,7 @@ def store(place: Place, turn: Turn, *, user: Any, surface: str) -> Prompt:
         role=turn.role,
         content=turn.content,
         earlier=[earlier.as_json() for earlier in place.earlier],
-        created_at=now,
+        created_at=now + timedelta(microseconds=len(place.missing)),
     )
     insert(new)
     return new

@@ -128,9 +128,14 @@ class Attempt:
         return row.created_at < timezone.now() - KEPT
 
 
-def attempt_of(request: HttpRequest, *, user: Any, api_key: ApiKey | None, body: Any) -> Attempt:
-    """How a request names itself. Raises ValidationError for a malformed key."""
-    key = request.headers.get(HEADER, "")
+def attempt_of(
+    request: HttpRequest, *, user: Any, api_key: ApiKey | None, body: Any, key: str = ""
+) -> Attempt:
+    """How a request names itself. Raises ValidationError for a malformed key.
+
+    key: what it says elsewhere than in the header, which wins.
+    """
+    key = request.headers.get(HEADER, key)
     if HEADER in request.headers and not (0 < len(key) <= 255 and key.isprintable()):
         raise ValidationError({HEADER: ["1 to 255 printable characters are required."]})
     tried = request.headers.get(RETRY_HEADER, "0")

@@ -67,6 +67,15 @@ def unstorable(text: str) -> str | None:
     return None
 
 
+def unstorable_numbers(value: Any) -> str | None:
+    """What keeps a JSON value's numbers out of the database, if anything."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:  # databases keep JSON by the book, which knows no NaN
+        return "Finite numbers are required."
+    return None
+
+
 def unstorable_parts(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
     """Path and problem of every part of a JSON value that could not be stored."""
     if depth > MAX_DEPTH:

@@ -126,15 +126,17 @@ class Record:
 
         The lease is written when it is old: an index that stays as it is makes a write cheap.
         """
+        columns = self._columns(outcome, hold)
         news = {
             name: value
-            for name, value in self._columns(outcome, hold).items()
+            for name, value in columns.items()
             if name not in self.told or self.told[name] != value
         }
         active = outcome is None and hold is Hold.OURS
         if active and (self._lease_is_old() or not news):
             news["lease_until"] = timezone.now() + LEASE
-        return news
+        # Settled, and asked again because a round failed behind its commit: it is lost then.
+        return news or {"status": columns["status"]}
 
     def written(self, news: Mapping[str, Any], outcome: Outcome | None, hold: Hold) -> None:
         """The row says this now."""

@@ -80,7 +80,7 @@ def fingerprint_of(row: Response) -> str:
 
 def abandoned(ours: Collection[UUID]) -> QuerySet[Response]:
     """Rows that no process carries any more. Asked every second: it must not read the others."""
-    rows = Response.objects.abandoned(now=timezone.now()).exclude(pk__in=ours)
+    rows = Response.objects.abandoned(now=timezone.now(), lease=LEASE).exclude(pk__in=ours)
     return rows.select_related("prompt").order_by("lease_until", "created_at")[:BATCH]
 
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from chat.live import LiveResponse, Outcome, stored_outcome, usage_of
 from chat.models import Response
-from chat.record import SETTLED, WORKER
+from chat.record import LEASE, SETTLED, WORKER
 from chat.recovery import fingerprint_of
 from modelhost.types import FinishReason, Usage
 
@@ -64,7 +64,8 @@ def request_stop(row: Response) -> None:
     """Stop a response that another process carries, or none does at the moment."""
     active = Response.objects.active().filter(pk=row.pk)
     active.update(stop_requested=True)
-    left = active.filter(lease_until__lt=timezone.now()).select_related("prompt").first()
+    lost = active.abandoned(now=timezone.now(), lease=LEASE)
+    left = lost.select_related("prompt").first()
     if left is None:
         return
     # Nobody is there to hear it, unless somebody takes it over just now: that renews the lease.

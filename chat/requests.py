@@ -10,6 +10,7 @@ from chat.fields import (
     ClosedSerializer,
     IdField,
     IntegerField,
+    KeyField,
     NumberField,
     PromptField,
     QueryNumberField,
@@ -121,6 +122,7 @@ class SendMessageSerializer(ClosedSerializer):
     top_p = QueryNumberField(required=False, min_value=0, max_value=1)
     seed = serializers.IntegerField(required=False, **SEED)
     on_disconnect = OnDisconnectField(default=Response.OnDisconnect.FINISH)
+    idempotency_key = KeyField(required=False)
 
     def sampling_options(self) -> SamplingOptions:
         """The sampling part of the query."""

@@ -7,7 +7,7 @@ from typing import Any
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
-from chat.fields import ClosedSerializer, IdField, IntegerField, TextField
+from chat.fields import ClosedSerializer, IdField, IntegerField, KeyField, TextField
 from chat.parsers import unstorable
 from chat.requests import INT32, MessageSerializer
 
@@ -25,13 +25,7 @@ class AskSerializer(SocketSerializer, MessageSerializer):
     """A prompt, as for `POST /chat/new/message/`; it is always streamed."""
 
     stream = None  # type: ignore[assignment]
-    idempotency_key = TextField(required=False, allow_null=True, max_length=255)
-
-    def validate_idempotency_key(self, value: str | None) -> str:
-        """As in the header of the same name."""
-        if value is not None and not (value and value.isprintable()):
-            raise ValidationError("1 to 255 printable characters are required.")
-        return value or ""
+    idempotency_key = KeyField(required=False, allow_null=True)
 
 
 class FollowSerializer(SocketSerializer):

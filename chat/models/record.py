@@ -8,7 +8,7 @@ one attempt to answer a prompt, kept with everything needed to judge or repeat i
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.conf import settings
@@ -74,6 +74,15 @@ class Conversation(models.Model):
         rows = Response.objects.filter(prompt__conversation=self).select_related("prompt")
         return rows.order_by("-created_at").first()
 
+    def next_moment(self) -> datetime:
+        """Now, or right behind its newest response if the clock was set back: what comes later
+        must be newer. It holds for whoever has locked the row."""
+        rows = Response.objects.filter(prompt__conversation=self)
+        # Not the first in order: that may be looked for in everybody's responses.
+        newest = rows.aggregate(newest=models.Max("created_at"))["newest"]
+        now = timezone.now()
+        return now if newest is None else max(now, newest + timedelta(microseconds=1))
+
     def answering(self) -> bool:
         """Whether a response of this conversation is being generated now."""
         return Response.objects.filter(
@@ -132,9 +141,15 @@ class ResponseQuerySet(models.QuerySet["Response"]):
         """Those that have no outcome yet."""
         return self.filter(status__in=Response.ACTIVE)
 
-    def abandoned(self, *, now: datetime) -> Self:
-        """Those without an outcome that no process carries any more."""
-        return self.active().filter(lease_until__lt=now)
+    def abandoned(self, *, now: datetime, lease: timedelta) -> Self:
+        """Those without an outcome that no process carries any more.
+
+        lease: of a process that lives. What lies far beyond it is from before a clock was set back.
+        """
+        over, odd = models.Q(lease_until__lt=now), models.Q(lease_until__gt=now + 2 * lease)
+        # In order of the leases SQLite would read the whole index if it were not told to begin
+        # behind those that have none: everything that is over.
+        return self.active().filter(over | odd, lease_until__isnull=False)
 
 
 class Response(models.Model):

@@ -28,19 +28,24 @@ LAST_EVENT_ID = "Last-Event-ID"
 Stream = StreamingHttpResponse | HttpResponse
 
 
-def ask(request: Request, question: Question) -> Accepted:
-    """Accept a question in the name of the caller, who from now on waits for its response."""
+def ask(request: Request, question: Question, *, key: str = "") -> Accepted:
+    """Accept a question in the name of the caller, who from now on waits for its response.
+
+    key: what its query calls it.
+    """
     take_place(request, readers)
-    accepted = acceptance.accept(question, attempt(request))
+    accepted = acceptance.accept(question, attempt(request, key=key))
     responses.wait_for(accepted.live, connection_of(request))
     return accepted
 
 
-def attempt(request: Request) -> Attempt:
+def attempt(request: Request, *, key: str = "") -> Attempt:
     """How this request names itself, so that its retry is recognised."""
     body = request.data if request.method == "POST" else request.query_params.dict()
     caller = caller_of_request(request)
-    return attempt_of(request._request, user=caller.user, api_key=caller.api_key, body=body)
+    return attempt_of(
+        request._request, user=caller.user, api_key=caller.api_key, body=body, key=key
+    )
 
 
 def answer(request: Request, accepted: Accepted) -> Outcome:

@@ -73,7 +73,10 @@ class SendMessage(APIView):
 
     @extend_schema(parameters=[SendMessageSerializer], responses={200: EVENTS, 204: None})
     def get(self, request: Request) -> Stream:
-        """Start a response to `prompt`; with `Last-Event-ID` go on with one instead."""
+        """Start a response to `prompt`; with `Last-Event-ID` go on with one instead.
+
+        With an `idempotency_key` of before join the one that was started under it.
+        """
         refuse_foreign_pages(request)
         if (stream := resumed(request)) is not None:
             return stream
@@ -86,7 +89,7 @@ class SendMessage(APIView):
             sampling=query.sampling_options(),
             on_disconnect=data["on_disconnect"],
         )
-        accepted = ask(request, question)
+        accepted = ask(request, question, key=data.get("idempotency_key", ""))
         return deliver(request, accepted, stream=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from django.db.models import F
 from django.utils import timezone
 
 from chat import acceptance
@@ -12,6 +13,7 @@ from chat.exchanges import root_fingerprint
 from chat.idempotency import Attempt
 from chat.models import Conversation, Prompt, Response
 from chat.questions import Accepted, Question
+from chat.record import LEASE
 from chat.recovery import Continuation
 from modelhost.types import Role, Turn
 from tests.fakes import ScriptFormat
@@ -65,7 +67,13 @@ def left_behind(user: Any, text: str = "", **columns: Any) -> Response:
     return answered(user, text, **{**under_way, **columns})
 
 
+def clock_set_back() -> None:
+    """By an hour, which makes all that there is an hour newer than it was."""
+    for model in (Conversation, Prompt, Response):
+        model.objects.update(created_at=F("created_at") + timedelta(hours=1))
+
+
 def carried_elsewhere(user: Any, text: str = "", **columns: Any) -> Response:
-    """A row that another process is answering."""
-    lease = timezone.now() + timedelta(minutes=1)
+    """A row that another process is answering; its lease holds for as long as any could."""
+    lease = timezone.now() + 2 * LEASE
     return left_behind(user, text, **{"lease_until": lease, **columns})

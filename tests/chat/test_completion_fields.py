@@ -88,6 +88,25 @@ def test_what_cannot_be_stored_as_json_is_not_recorded(api, engine, number):
     assert answer.json()["error"]["param"] == "metadata"
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_tools_and_calls_that_cannot_be_stored_as_json_are_refused(api, engine, number):
+    tools = '[{"type": "function", "function": {"name": "f", "parameters": {"a": [NUMBER]}}}]'
+    offered = f'{{"messages": {json.dumps(HELLO)}, "tools": {tools.replace("NUMBER", number)}}}'
+    call = {"function": {"name": "f", "arguments": f'{{"a": {number}}}'}}
+    answers = [*HELLO, {"role": "assistant", "tool_calls": [call]}, *HELLO]
+    called = json.dumps({"messages": answers})
+
+    for body, param in (
+        (offered, "tools.0.function.parameters"),
+        (called, "messages.1.tool_calls.0.function.arguments"),
+    ):
+        answer = api.post(URL, content=body, headers={"Content-Type": "application/json"})
+
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == param
+    assert not Prompt.objects.exists()
+
+
 def test_every_parameter_of_the_official_client_is_decided():
     known = get_type_hints(CompletionCreateParamsStreaming)
     decided = {*NEUTRAL, *RECORDED, *CompletionSerializer().fields} - {"client"}

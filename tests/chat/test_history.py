@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 from django.db import transaction
 from django.db.models import Count, Q
+from django.utils import timezone
 
 from chat.history import BRANCHES, place_of, store
 from chat.models import Conversation, Prompt, Response
 from modelhost.types import Role, Turn
+from tests.chat.rows import clock_set_back
 
 URL = "/chat/new/message/"
 
@@ -125,6 +127,18 @@ def test_a_conversation_is_called_by_the_first_words_that_the_user_said(api, eng
     api.post(URL, json={"prompt": "Three", "history": turns})
 
     assert Conversation.objects.get().title == "Two"
+
+
+def test_after_a_clock_was_set_back_what_is_imported_stays_in_its_order(api, engine):
+    history = api.post(URL, json={"prompt": "One"}).json()["history"]
+    clock_set_back()
+    body = {"prompt": "Four", "history": [*history, *said("Two", "2", "Three", "3")]}
+    api.post(URL, json=body)
+
+    said_then = Prompt.objects.order_by("created_at").values_list("content", flat=True)
+    assert list(said_then) == ["One", "Two", "Three", "Four"]
+    answers = Response.objects.order_by("created_at").values_list("text", flat=True)
+    assert list(answers) == ["Hello, world", "2", "3", "Hello, world"]
 
 
 def test_people_with_equal_histories_share_no_rows(api, other_api, engine):
@@ -271,7 +285,9 @@ def test_a_long_history_is_imported_with_few_queries(user, engine, django_assert
     turns = [Turn((Role.USER, Role.ASSISTANT)[at % 2], str(at)) for at in range(2000)]
     with django_assert_max_num_queries(60), transaction.atomic():
         place = place_of(turns, user=user)
-        prompt = store(place, Turn(Role.USER, "And?"), user=user, surface="message")
+        prompt = store(
+            place, Turn(Role.USER, "And?"), user=user, surface="message", now=timezone.now()
+        )
 
     assert Prompt.objects.count() == 1001
     assert prompt.follows.text == "1999"

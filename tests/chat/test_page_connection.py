@@ -19,6 +19,17 @@ WHOLE = "".join(PIECES)
 BROKEN = ("net::ERR_", "status of 502")  # what a browser says of a connection that broke
 
 
+# What docs/api.md shows; the page itself does not use EventSource on /sendMessage.
+DOCUMENTED = """() => {
+  const prompt = "Count";
+  const idempotency_key = [...crypto.getRandomValues(new Uint32Array(4))].join("-");
+  const source = new EventSource("/sendMessage?" + new URLSearchParams({prompt, idempotency_key}));
+  window.shown = "";
+  source.onmessage = (event) => (window.shown += JSON.parse(event.data).text);
+  source.addEventListener("done", () => { source.close(); window.over = 1; });
+}"""
+
+
 def one_generation(engine: ScriptedEngine) -> Response:
     """The only row there is, made by the only run of the model."""
     assert len(engine.prompts) == 1
@@ -214,18 +225,10 @@ def test_a_stream_without_an_end_goes_on_in_the_next_process(signed_in, serve, p
 
 
 def test_the_stream_of_the_documentation_survives_a_cut(signed_in, proxy, serve, problems):
-    """docs/api.md shows EventSource on /sendMessage, which the page itself does not use."""
     turnstile = Turnstile()
     engine = serve(ScriptedEngine(*PIECES, gate=turnstile))
     signed_in.goto(proxy.address)
-    signed_in.evaluate(
-        """() => {
-          window.shown = "";
-          window.source = new EventSource("/sendMessage?prompt=Count");
-          source.onmessage = (event) => (window.shown += JSON.parse(event.data).text);
-          source.addEventListener("done", () => { source.close(); window.over = 1; });
-        }"""
-    )
+    signed_in.evaluate(DOCUMENTED)
     turnstile.admit(2)
     eventually(lambda: signed_in.evaluate("shown.length > 10"))
     proxy.cut()
@@ -234,5 +237,29 @@ def test_the_stream_of_the_documentation_survives_a_cut(signed_in, proxy, serve,
     assert signed_in.evaluate("window.shown") == WHOLE
     _, second = proxy.requests("/sendMessage")
     assert "last-event-id" in second.lower()
+    assert one_generation(engine).surface == "sendMessage"
+    problems.excuse(*BROKEN)
+
+
+def test_the_stream_of_the_documentation_that_broke_before_its_first_byte_is_joined(
+    signed_in, proxy, serve, problems
+):
+    turnstile = Turnstile()
+    engine = serve(ScriptedEngine(*PIECES, gate=turnstile))
+    signed_in.goto(proxy.address)
+    expect(signed_in.locator("#model")).to_have_text("scripted-model")
+    proxy.deaf = True  # the server hears, and is not heard
+    signed_in.evaluate(DOCUMENTED)
+    eventually(lambda: len(engine.prompts) == 1)
+    proxy.close()
+    proxy.deaf = False
+    proxy.reopen()
+    turnstile.set()
+
+    eventually(lambda: signed_in.evaluate("window.over"))
+    assert signed_in.evaluate("window.shown") == WHOLE
+    heads = proxy.requests("/sendMessage")
+    assert len(heads) > 1
+    assert not any("last-event-id" in head.lower() for head in heads)
     assert one_generation(engine).surface == "sendMessage"
     problems.excuse(*BROKEN)

@@ -198,6 +198,24 @@ def test_the_command_fails_where_an_answer_differs(user, engine):
     assert f"differs    {row.pk.hex} before: 'p!' now: 'lo, world'" in out.getvalue()
 
 
+def test_a_terminal_shows_what_a_prompt_says_and_does_not_do_it(user, engine):
+    row = logged(user, "北京的天气 \x1b]0;mine\x07\x1b[2J \x9b2J\u202e é")
+
+    assert replay()[0] == (
+        f"same       {row.pk.hex} 北京的天气 \\x1b]0;mine\\x07\\x1b[2J \\x9b2J\\u202e é"
+    )
+
+
+def test_a_reason_is_shown_in_the_same_way(user, engine, monkeypatch):
+    row = logged(user)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PromptTooLong("No room for\n'天气\x1b[2J'.")
+
+    monkeypatch.setattr(engine, "render", refuse)
+    assert replay()[0] == f"impossible {row.pk.hex} No room for\\n'天气\\x1b[2J'."
+
+
 def test_the_command_leaves_out_what_was_not_generated_here_to_its_end(user, engine):
     answered(user, "sent", imported=True)
     answered(user, "", status="failed")

@@ -70,6 +70,14 @@ def test_what_asks_may_be_streamed_and_retried(schema):
         assert "Idempotency-Key" in [one["name"] for one in operation["parameters"]]
 
 
+def test_what_asks_by_its_address_alone_names_its_retries_there(schema):
+    described = schema["paths"]["/sendMessage/"]["get"]["parameters"]
+    [key] = [one for one in described if one["name"] == "idempotency_key"]
+
+    assert (key["in"], key.get("required", False)) == ("query", False)
+    assert (key["schema"]["minLength"], key["schema"]["maxLength"]) == (1, 255)
+
+
 @pytest.mark.parametrize("path", ["/chat/new/message/", "/v1/chat/completions"])
 def test_what_its_page_puts_into_a_body_is_answered(schema, api, engine, path):
     name = schema["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]

@@ -93,6 +93,40 @@ def test_a_reader_that_lost_its_stream_before_the_first_token_does_not_ask_anew(
     assert len(engine.prompts) == 1
 
 
+def test_a_reader_that_lost_its_stream_before_the_first_byte_joins_by_its_key(api, serve, gate):
+    engine = serve(ScriptedEngine(gate=gate))
+    query = {"prompt": "Say it", "idempotency_key": "第一 1"}
+    with api.stream("GET", URL, params=query):
+        pass  # not even the id has come
+    gate.set()
+
+    for _ in range(2):
+        assert text_of(stream(api, "GET", URL, params=query)) == "Hello, world"
+    assert len(engine.prompts) == Response.objects.count() == 1
+
+
+def test_without_a_key_it_asks_anew_and_under_another_too(api, engine):
+    for key in ({}, {}, {"idempotency_key": "one"}, {"idempotency_key": "two"}):
+        stream(api, "GET", URL, params={"prompt": "Say it", **key})
+
+    assert Response.objects.count() == 4
+
+
+def test_a_key_names_one_prompt(api, engine):
+    stream(api, "GET", URL, params={"prompt": "Say it", "idempotency_key": "one"})
+    answer = api.get(URL, params={"prompt": "Say more", "idempotency_key": "one"})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+
+
+def test_a_key_in_the_header_wins(api, engine):
+    for header, key in (("a", "one"), ("b", "one")):
+        query = {"prompt": "Say it", "idempotency_key": key}
+        stream(api, "GET", URL, params=query, headers={"Idempotency-Key": header})
+
+    assert Response.objects.count() == 2
+
+
 def test_a_reader_that_reconnects_gets_the_rest_of_a_finished_response(api, engine):
     events = stream(api, "GET", URL, params={"prompt": "Say it"})
     name = events[0].id.split(":")[0]
@@ -196,6 +230,9 @@ def test_asking_for_the_headers_alone_starts_nothing(api, engine):
         ("prompt=a&conversation=7", "conversation"),
         ("prompt=a&tempreature=1", "tempreature"),
         ("prompt=a&stream=true", "stream"),
+        ("prompt=a&idempotency_key=", "idempotency_key"),
+        ("prompt=a&idempotency_key=a%0Ab", "idempotency_key"),
+        ("prompt=a&idempotency_key=" + "x" * 256, "idempotency_key"),
     ],
 )
 def test_bad_queries_are_refused_by_name(api, engine, query, field):

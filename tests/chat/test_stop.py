@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from chat import responses
 from chat.models import Conversation, Prompt, Response
+from chat.record import LEASE
 from chat.supervisor import supervisor
 from tests.chat.rows import answered, ask, carried_elsewhere, left_behind, row_of
 from tests.fakes import ScriptedEngine, Turnstile
@@ -165,8 +166,10 @@ def test_a_stop_from_another_process_is_seen_by_the_one_that_carries_it(user, se
 
 
 @pytest.mark.parametrize("text", ["", "Hel"])
-def test_a_response_that_nobody_carries_is_stopped_at_once(api, user, engine, text):
-    row = left_behind(user, text)
+@pytest.mark.parametrize("lease", [timedelta(seconds=-1), timedelta(hours=1)], ids=str)
+def test_a_response_that_nobody_carries_is_stopped_at_once(api, user, engine, text, lease):
+    """Nobody's is also what has a lease that nobody writes: the clock was set back since."""
+    row = left_behind(user, text, lease_until=timezone.now() + lease)
     shown = stop(api, row).json()
 
     assert (shown["status"], shown["text"], shown["finish_reason"]) == (
@@ -227,7 +230,7 @@ def test_a_stop_needs_no_model(api, user):
 
 
 def test_who_dies_with_a_stop_request_leaves_a_response_that_is_stopped(user, engine):
-    later = timezone.now() + timedelta(minutes=1)
+    later = timezone.now() + LEASE
     row = left_behind(user, "Hel", lease_until=later)
     responses.stop(row)
     Response.objects.update(lease_until=timezone.now() - timedelta(seconds=1))

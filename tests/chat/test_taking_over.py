@@ -21,6 +21,12 @@ def taken_over(row: Response, **columns: object) -> Response:
     return eventually(lambda: Response.objects.filter(pk=row.pk, **columns).first())
 
 
+def test_a_clock_that_was_set_back_leaves_no_row_without_a_process(user, engine):
+    row = left_behind(user, "Hel", lease_until=timezone.now() + timedelta(hours=1))
+
+    assert taken_over(row, status="done").text == "Hello, world"
+
+
 def test_it_keeps_the_moments_of_its_beginning(user, engine):
     began = timezone.now() - timedelta(minutes=1)
     moments = {"started_at": began, "first_token_at": began + timedelta(seconds=1)}

@@ -10,7 +10,7 @@ import pytest
 
 from chat.models import Conversation, Prompt, Response
 from tests.chat.refusals import named
-from tests.chat.rows import answered, carried_elsewhere
+from tests.chat.rows import answered, carried_elsewhere, clock_set_back
 from tests.fakes import ScriptedEngine
 from tests.web import eventually, stream, text_of
 
@@ -115,6 +115,26 @@ def test_the_next_prompt_follows_the_newest_try(api, engine):
 
     assert Prompt.objects.get(content="Two").follows_id.hex == second["message_id"]
     assert third["conversation"] == first["conversation"]
+
+
+def test_after_a_clock_was_set_back_the_next_prompt_still_follows_the_newest_answer(api, engine):
+    conversation = ask(api, "One")["conversation"]
+    clock_set_back()
+    ask(api, "Two", conversation)
+    ask(api, "Three", conversation)
+
+    assert Prompt.objects.get(content="Three").follows.prompt.content == "Two"
+    said = texts(shown(api, conversation)["path"])
+    assert said[::2] == ["One", "Two", "Three"]
+
+
+def test_after_a_clock_was_set_back_the_newest_try_is_still_the_newest(api, engine):
+    first = ask(api, "One")
+    clock_set_back()
+    second = again(api, Prompt.objects.get()).json()
+    ask(api, "Two", first["conversation"])
+
+    assert Prompt.objects.get(content="Two").follows_id.hex == second["message_id"]
 
 
 def test_the_tools_of_a_prompt_stay_its_tools(api, engine):

@@ -34,7 +34,7 @@ def lease() -> None:
     """Whatever is active counts as abandoned."""
     from chat.models.record import ResponseQuerySet
 
-    ResponseQuerySet.abandoned = lambda rows, now: rows.active()  # type: ignore[method-assign]
+    ResponseQuerySet.abandoned = lambda rows, **_: rows.active()  # type: ignore[method-assign]
 
 
 def recovery() -> None:

@@ -63,10 +63,17 @@ def newest(rows: QuerySet[Response], limit: int) -> Iterator[Response]:
 
 def line(replay: Replay) -> str:
     """One answer's line: what came of it, which one it is, and what was asked or differs."""
-    row = replay.response
-    head = f"{replay.agreement:10} {row.pk.hex}"
+    return printable(f"{replay.agreement:10} {replay.response.pk.hex} {_said(replay)}")
+
+
+def _said(replay: Replay) -> str:
     if replay.agreement is Agreement.IMPOSSIBLE:
-        return f"{head} {replay.reason}"
+        return replay.reason
     if replay.agreement is Agreement.SAME:
-        return f"{head} {shorten(row.prompt.content)}"
-    return f"{head} before: {shorten(replay.before)!r} now: {shorten(replay.now)!r}"
+        return shorten(replay.response.prompt.content)
+    return f"before: {shorten(replay.before)!r} now: {shorten(replay.now)!r}"
+
+
+def printable(text: str) -> str:
+    """A text of somebody else's for a terminal, which must not do what control characters say."""
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

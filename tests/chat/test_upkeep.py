@@ -1,0 +1,77 @@
+"""What one round does with the rows of this process when something in it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import OperationalError, connection
+
+from chat.live import LiveResponse
+from chat.models import Response
+from chat.record import WORKER, Record
+from chat.upkeep import Running, Upkeep
+from modelhost.types import Finish, FinishReason, Piece, Sampling, Usage
+from tests.chat.rows import left_behind
+from tests.fakes import new_ticket
+
+
+def carried(user: Any, running: Running) -> Record:
+    """The record of a response that this process carries, some of whose text is stored."""
+    row = left_behind(user, "Hel", worker=WORKER)
+    record = Record(live=LiveResponse(row.pk), history="", said=[])
+    record.take(Piece("Hel", tuple(map(ord, "Hel"))))
+    running[row.pk] = record, new_ticket([1], Sampling(max_tokens=9))
+    return record
+
+
+def upkeep_of(running: Running) -> Upkeep:
+    """An upkeep that only writes."""
+    return Upkeep(running, lives=list, live=LiveResponse, adopt=lambda record, ticket: None)
+
+
+@contextmanager
+def next_look_fails() -> Iterator[None]:
+    """The database goes away at the next look at a response."""
+    left = [OperationalError("the server closed the connection")]
+
+    def fail(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("SELECT") and left:
+            raise left.pop()
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(fail):
+        yield
+    assert not left
+
+
+def test_who_ends_in_a_round_that_fails_behind_its_commit_hears_the_right_end(user):
+    running: Running = {}
+    removed, whole = carried(user, running), carried(user, running)
+    upkeep = upkeep_of(running)
+    upkeep.write()
+    Response.objects.get(pk=removed.live.id).prompt.conversation.delete()
+    removed.take(Piece("lo", (108, 111)))
+    whole.take(Piece("lo", (108, 111)))
+    whole.settle(Finish(FinishReason.STOP, Usage(3, 6)))
+    with next_look_fails():
+        upkeep.write()
+    assert Response.objects.get().status == "done"
+    assert not whole.live.ended
+    upkeep.write()
+
+    outcome = whole.live.outcome
+    assert outcome is not None
+    assert (outcome.status, outcome.error, outcome.usage) == ("done", "", Usage(3, 6))
+    assert whole.live.text == Response.objects.get().text == "Hello"
+    assert (running, upkeep.failing_since) == ({}, None)
+
+
+def test_there_is_always_something_to_write_about_a_row(user):
+    record = carried(user, {})
+    record.settle(Finish(FinishReason.STOP, Usage(3, 6)))
+    outcome = record.outcome
+    record.written(record.news(outcome, record.hold), outcome, record.hold)
+
+    assert record.news(outcome, record.hold) == {"status": "done"}
