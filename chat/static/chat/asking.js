@@ -19,9 +19,10 @@ export function whenNew(callback) {
   onNew = callback;
 }
 
-/** Ask behind what is shown. Resolves with whether the server took it. */
+/** Ask behind what is shown; what the server did not take is in the field again. */
 export async function send(content) {
-  return ask(content, exchanges.lastReadable(), exchanges.count());
+  const taken = await ask(content, exchanges.lastReadable(), exchanges.count());
+  if (!taken) composer.giveBack(content);
 }
 
 /** Resolves when an answer that was told to stop has ended. */
@@ -55,6 +56,7 @@ async function ask(content, follows, index) {
   });
 }
 
+/** Ask a prompt anew. Resolves with whether the server took it. */
 export function edit(exchange, content) {
   return ask(content, exchange.follows, exchanges.indexOf(exchange));
 }

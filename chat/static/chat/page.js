@@ -39,8 +39,7 @@ async function send() {
   const content = $("prompt").value;
   if (!content.trim() || isRunning() || $("send").disabled) return;
   setPrompt("");
-  const taken = await asking.send(content);
-  if (!taken) setPrompt($("prompt").value || content);
+  asking.send(content);
 }
 
 function stop() {

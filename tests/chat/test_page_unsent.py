@@ -1,0 +1,105 @@
+"""What the server did not take is not lost: it is back where it can be changed and sent."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from chat.models import Prompt
+from tests.chat.handling import ask, asked, button, edit, ended
+
+pytest_plugins = ["tests.browser"]
+
+# What a browser says of requests that were not taken.
+BROKEN = ("net::ERR_", "status of 404", "status of 429", "status of 502")
+
+
+@pytest.fixture(autouse=True)
+def excused(problems) -> None:
+    """These tests are about what a browser complains of."""
+    problems.excuse(*BROKEN)
+
+
+def field(page: Page) -> Locator:
+    """Where prompts are written."""
+    return page.get_by_label("Your prompt")
+
+
+def editor(page: Page) -> Locator:
+    """Where one is written anew."""
+    return page.get_by_label("Edit the prompt")
+
+
+def waits_for_the_server(page: Page) -> None:
+    """It has been asked in vain at least once, and is asked again."""
+    expect(page.locator("#status")).to_have_text("Reconnecting …")
+
+
+def refused(page: Page) -> None:
+    """The reason is said, and another prompt can be sent."""
+    expect(page.get_by_role("alert")).to_contain_text("The server takes 0 requests")
+    ended(page)
+
+
+def test_a_refused_edit_is_open_again_as_it_was_written(signed_in, engine, settings):
+    signed_in.goto("/")
+    for prompt in ("One", "Two"):
+        ask(signed_in, prompt)
+        ended(signed_in)
+    settings.LLMSITE_MAX_REQUESTS = 0
+    edit(signed_in, 0, "Rewritten")
+    for _ in range(2):  # refused as often as it is tried
+        refused(signed_in)
+        expect(editor(signed_in)).to_have_value("Rewritten")
+        expect(editor(signed_in)).to_be_focused()
+        expect(asked(signed_in)).to_have_text(["One", "Two"])
+        expect(asked(signed_in).first).to_be_hidden()
+        editor(signed_in).press("Enter")
+    refused(signed_in)
+    button(signed_in, "Cancel").click()
+    expect(asked(signed_in).first).to_be_visible()
+    expect(button(signed_in, "Edit this prompt").first).to_be_focused()
+
+    edit(signed_in, 0, "Rewritten")
+    refused(signed_in)
+    settings.LLMSITE_MAX_REQUESTS = 10
+    editor(signed_in).press("Enter")
+    expect(signed_in.locator(".turn .text")).to_have_text(["Rewritten", "Hello, world"])
+    expect(editor(signed_in)).to_have_count(0)
+    ended(signed_in)
+    assert Prompt.objects.get(content="Rewritten").follows is None
+
+
+def test_a_refused_edit_leaves_the_keyboard_to_who_writes_below(signed_in, proxy, engine, settings):
+    signed_in.goto(proxy.address)
+    ask(signed_in, "One")
+    ended(signed_in)
+    proxy.fail()
+    edit(signed_in, 0, "Rewritten")
+    waits_for_the_server(signed_in)
+    field(signed_in).press_sequentially("Next")
+
+    settings.LLMSITE_MAX_REQUESTS = 0
+    proxy.recover()
+    refused(signed_in)
+    expect(editor(signed_in)).to_have_value("Rewritten")
+    expect(field(signed_in)).to_be_focused()
+    expect(field(signed_in)).to_have_value("Next")
+
+
+def test_a_refused_prompt_comes_back_before_what_was_written_meanwhile(
+    signed_in, proxy, engine, settings
+):
+    signed_in.goto(proxy.address)
+    expect(signed_in.locator("#model")).to_have_text("scripted-model")
+    proxy.fail()
+    ask(signed_in, "First")
+    waits_for_the_server(signed_in)
+    field(signed_in).press_sequentially("Second")
+
+    settings.LLMSITE_MAX_REQUESTS = 0
+    proxy.recover()
+    refused(signed_in)
+    expect(field(signed_in)).to_have_value("First\nSecond")
+    expect(field(signed_in)).to_be_focused()
+    expect(signed_in.locator(".turn")).to_have_count(0)
