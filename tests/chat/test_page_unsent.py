@@ -196,3 +196,14 @@ def test_what_the_server_took_stays_there_when_it_is_left(signed_in, engine):
     expect(signed_in.get_by_role("alert")).to_be_hidden()
     ended(signed_in)
     assert Prompt.objects.get().content == "Mine"
+
+
+def test_what_is_written_below_a_missing_conversation_goes_along(signed_in, engine):
+    signed_in.goto("/?conversation=nonsense")
+    field(signed_in).fill("Mine")
+    signed_in.get_by_role("link", name="Start a new conversation").click()
+    expect(field(signed_in)).to_be_focused()
+    expect(field(signed_in)).to_have_value("Mine")
+    signed_in.keyboard.press("Enter")
+    expect(signed_in.locator(".turn .text")).to_have_text(["Mine", "Hello, world"])
+    ended(signed_in)
