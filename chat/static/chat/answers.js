@@ -6,7 +6,7 @@ import { Unreachable, backOff, getJSON, patiently, post } from "./api.js";
 export const ACTIVE = ["queued", "streaming"];
 const TRIES = 6; // half a minute: somebody waits in front of the page
 
-/** Start an answer; resolves with its row as soon as there is one. Throws Refused, Unreachable.
+/** Start an answer; resolves with its id as soon as it has one. Throws Refused, Unreachable.
  *  body: goes to `address`. See `follow` for `on`. */
 export async function start(address, body, on, signal) {
   const headers = { "Idempotency-Key": keyFor(address, body) };
@@ -17,15 +17,18 @@ export async function start(address, body, on, signal) {
   // The key makes a second attempt safe: it joins what the first one began.
   const id = await patiently(begin, { onAway: on.away, signal, tries: TRIES });
   unanswered = {};
-  const row = () => getJSON(`/api/responses/${id}/`, signal);
-  return patiently(row, { onAway: on.away, signal });
+  return id;
+}
+
+/** The row of a response, as soon as the server can be reached. Throws Refused. */
+export function read(id, on, signal) {
+  return patiently(() => getJSON(`/api/responses/${id}/`, signal), { onAway: on.away, signal });
 }
 
 /** Show what a response has, follow the rest while the tab can be seen, resolve with how it ended.
  *  row: {id, status, text, …} as the API has it; what comes back has the same fields.
  *  on: {text(all of it so far), queued(how many are ahead), away(whether the server is)} */
 export async function follow(row, on, signal) {
-  const watch = { onAway: on.away, signal };
   const reader = { ...on, lost: false, shown: row.text };
   on.text(reader.shown);
   for (let tried = 1; ACTIVE.includes(row.status); tried += 1) {
@@ -36,7 +39,7 @@ export async function follow(row, on, signal) {
     if (done && !reader.lost && done.finish_reason !== "tool_calls") {
       return { ...row, ...outcome(done), text: reader.shown };
     }
-    row = await patiently(() => getJSON(`/api/responses/${row.id}/`, signal), watch);
+    row = await read(row.id, on, signal);
     if (reader.shown !== before) tried = 1;
     if (!ACTIVE.includes(row.status)) on.text(row.text);
     else if (!document.hidden) await backOff(tried, signal);

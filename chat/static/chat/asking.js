@@ -2,7 +2,7 @@
  * server: whoever comes back finds them, and follows those that grow. */
 
 import { Refused } from "./api.js";
-import { ACTIVE, follow, start, stop } from "./answers.js";
+import { ACTIVE, follow, read, start, stop } from "./answers.js";
 import * as composer from "./composer.js";
 import * as exchanges from "./exchanges.js";
 import { watchModel } from "./model.js";
@@ -19,9 +19,10 @@ export function whenNew(callback) {
   onNew = callback;
 }
 
-/** Ask behind what is shown. Resolves with whether the server took it. */
+/** Ask behind what is shown; what the server did not take is in the field again. */
 export async function send(content) {
-  return ask(content, exchanges.lastReadable(), exchanges.count());
+  const taken = await ask(content, exchanges.lastReadable(), exchanges.count());
+  if (!taken) composer.giveBack(content);
 }
 
 /** Resolves when an answer that was told to stop has ended. */
@@ -55,8 +56,12 @@ async function ask(content, follows, index) {
   });
 }
 
-export function edit(exchange, content) {
-  return ask(content, exchange.follows, exchanges.indexOf(exchange));
+/** Ask a prompt anew. Resolves with whether the server took it. */
+export async function edit(exchange, content) {
+  const mine = opened.view;
+  const taken = await ask(content, exchange.follows, exchanges.indexOf(exchange));
+  if (!taken && mine.signal.aborted) composer.giveBack(content); // its editor is gone
+  return taken;
 }
 
 /** One more answer to the last prompt; the server keeps the one before. */
@@ -70,7 +75,8 @@ export function again(exchange) {
   });
 }
 
-/** Start an answer and show it to its end; `undo` where the server took nothing. */
+/** Start an answer and show it to its end; `undo` where the server took nothing. Resolves with
+ *  whether it took it, as far as is known. */
 async function answer(exchange, address, body, undo) {
   const mine = opened.view;
   composer.notice();
@@ -78,8 +84,10 @@ async function answer(exchange, address, body, undo) {
   transcript.toEnd(); // whoever asks wants to see it, wherever they were reading
   run("");
   composer.focus(); // what was pressed may be gone
+  let id = null;
   try {
-    const row = await start(address, body, { ...composer, away }, mine.signal);
+    id = await start(address, body, { away }, mine.signal);
+    const row = await read(id, { away }, mine.signal);
     Object.assign(exchange, { prompt: row.prompt, row });
     opened.newest = row.id;
     versions.add(row, exchange.follows);
@@ -88,7 +96,12 @@ async function answer(exchange, address, body, undo) {
     await show(exchange, row, mine);
     return true;
   } catch (error) {
-    if (mine.signal.aborted) return true; // something else is shown; nothing to say here
+    if (mine.signal.aborted) {
+      // Something else is shown, and nothing asks this again by itself. Without an id nobody
+      // knows whether the server heard it.
+      if (id === null) composer.notice("What was sent last may not have reached the server.");
+      return id !== null;
+    }
     run(null);
     if (!(error instanceof Refused)) throw error;
     // As if it had not been asked, with the reason beside it.

@@ -4,11 +4,14 @@ import { fit } from "./transcript.js";
 
 const $ = (id) => document.getElementById(id);
 
-/** Put a text into the field, ready to be changed. */
 export function setPrompt(text) {
   $("prompt").value = text;
   fit($("prompt"));
-  focus();
+}
+
+/** Put a text that was not asked back into the field, before what was typed there meanwhile. */
+export function giveBack(text) {
+  setPrompt([text, $("prompt").value].filter(Boolean).join("\n"));
 }
 
 export function focus() {

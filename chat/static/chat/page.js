@@ -39,8 +39,7 @@ async function send() {
   const content = $("prompt").value;
   if (!content.trim() || isRunning() || $("send").disabled) return;
   setPrompt("");
-  const taken = await asking.send(content);
-  if (!taken) setPrompt($("prompt").value || content);
+  asking.send(content);
 }
 
 function stop() {
@@ -111,6 +110,7 @@ function followLink(event) {
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   goTo(link.href);
+  if (!link.isConnected) focus(); // it went with what was shown
 }
 
 function menuIsOpen() {
@@ -137,6 +137,7 @@ $("stop").addEventListener("click", stop);
 $("search").addEventListener("input", lookSoon);
 $("older").addEventListener("click", () => list(conversations.loadOlder));
 $("conversations").addEventListener("click", followLink);
+$("transcript").addEventListener("click", followLink); // the way on from what is missing
 $("menu").addEventListener("click", () => toggleMenu(!menuIsOpen()));
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && menuIsOpen()) toggleMenu(false);

@@ -62,7 +62,8 @@ export function addTurn(role, content) {
   return { root, text, actions };
 }
 
-/** A turn of the person's that can be asked anew: onEdit gets the new text. */
+/** A turn of the person's that can be asked anew: onEdit gets the new text, and resolves with
+ *  whether the server took it. */
 export function addPrompt(content, onEdit) {
   const turn = addTurn("user", content);
   const edit = button("edit", "Edit", () => openEditor(turn, content, onEdit), "Edit this prompt");
@@ -136,7 +137,8 @@ export function focusVersion({ actions }, step) {
   ways.find((way) => !way.disabled)?.focus();
 }
 
-/** A prompt as a form in its place: Enter asks, Escape leaves it as it was. */
+/** A prompt as a form in its place: Enter asks, Escape leaves it as it was. What the server did
+ *  not take is open again. */
 function openEditor({ root, text, actions }, content, onEdit) {
   const form = element("form", "editor");
   const field = element("textarea", "");
@@ -149,21 +151,26 @@ function openEditor({ root, text, actions }, content, onEdit) {
   };
   const ask = element("button", "primary", "Ask");
   form.append(field, button("cancel", "Cancel", close), ask);
-  form.addEventListener("submit", (event) => {
+  const show = () => {
+    text.hidden = actions.hidden = true;
+    actions.before(form);
+    fit(field);
+  };
+  form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (!field.value.trim() || box.classList.contains("busy")) return;
     close();
-    onEdit(field.value);
+    if (await onEdit(field.value)) return;
+    show();
+    if (!document.activeElement?.value) field.focus(); // who writes elsewhere is left there
   });
   field.addEventListener("input", () => fit(field));
   field.addEventListener("keydown", (event) => {
     if (event.key === "Escape") close();
     else submitOnEnter(event);
   });
-  text.hidden = actions.hidden = true;
-  actions.before(form);
+  show();
   field.focus();
-  fit(field);
 }
 
 /** Enter sends, Shift + Enter makes a new line. */
