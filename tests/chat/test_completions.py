@@ -193,6 +193,14 @@ def test_the_older_body_is_answered_in_the_same_shape(api, engine):
     assert engine.prompt_text() == "user: One\nassistant: 1\nuser: Two\n"
 
 
+def test_the_older_body_chooses_its_sampling_as_well(api, engine):
+    answer = api.post(URL, json={"prompt": "Say it", "max_tokens": 3, "seed": 9}).json()
+
+    [choice] = answer["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Hel", "length")
+    assert engine.samplings[0].seed == 9
+
+
 @pytest.mark.parametrize("name", ["scripted-model", "demo", "gpt-4o", "org/model"])
 def test_the_model_answers_to_its_name_its_setting_and_its_aliases(api, engine, settings, name):
     settings.LLMSITE_MODEL_ALIASES = ["gpt-4o", "org/model"]

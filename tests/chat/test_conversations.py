@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from django.utils.dateparse import parse_datetime
 
+from chat import record
 from chat.errors import ConversationBusy
 from chat.models import ApiKey, Conversation, Prompt, Response
 from chat.supervisor import supervisor
@@ -15,7 +17,7 @@ from chat.views import conversations
 from tests.chat.meanwhile import Rendering
 from tests.chat.rows import answered, ask
 from tests.fakes import STOP, ScriptedEngine, Turnstile
-from tests.web import read_events, stream, text_of
+from tests.web import eventually, read_events, stream, text_of
 
 URL = "/api/conversations/"
 
@@ -186,7 +188,8 @@ def test_a_prompt_passes_over_no_answer_that_came_since_its_place_was_found(user
     assert said == ["Hi", "First", "Hi", "Theirs", "And?"]
 
 
-def test_a_conversation_deleted_while_it_is_answered_ends_the_answer(api, user, serve):
+def test_a_conversation_deleted_while_it_is_answered_ends_the_answer(api, user, serve, monkeypatch):
+    monkeypatch.setattr(record, "LEASE", timedelta(hours=1))  # no renewal finds out
     gate = Turnstile()
     engine = serve(ScriptedEngine("Hel", "lo", gate=gate))
     row = Conversation.objects.create(user=user)
@@ -195,6 +198,7 @@ def test_a_conversation_deleted_while_it_is_answered_ends_the_answer(api, user, 
         gate.admit()
         events = read_events(response.iter_lines())
         assert next(events).data["text"] == "Hel"
+        eventually(lambda: Response.objects.get().text)  # nothing else is left to be written
         assert api.delete(f"{URL}{row.pk}/").status_code == 204
         [last] = events
 

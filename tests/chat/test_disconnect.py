@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from chat import responses
 from chat.live import LiveResponse
 from chat.models import Response
 from chat.supervisor import supervisor
@@ -138,6 +140,22 @@ def test_another_policy_is_refused_by_name(api, user, engine, request_, policy):
     assert named(answer) == ("invalid_request", "on_disconnect")
     assert Response.objects.count() == 1
     assert engine.prompts == []
+
+
+def test_no_thread_waits_for_who_has_left(leave, gate, monkeypatch):
+    answer, over = responses.answer, threading.Event()
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        try:
+            return answer(*arguments, **options)
+        finally:
+            over.set()
+
+    monkeypatch.setattr(responses, "answer", noted)
+    live = leave(("POST", MESSAGE, SAY))
+    assert over.wait(5)
+    assert not live.ended
+    finished(live, gate)
 
 
 def test_the_last_one_who_leaves_ends_it(api, gate):

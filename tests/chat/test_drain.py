@@ -16,7 +16,7 @@ from chat.models import Conversation, Prompt, Response
 from chat.supervisor import supervisor
 from modelhost.errors import NotReady
 from tests.chat.refusals import named
-from tests.chat.rows import answered, ask, left_behind, row_of
+from tests.chat.rows import ELSEWHERE, answered, ask, left_behind, row_of
 from tests.chat.test_errors import asked
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually, read_events, stream, text_of
@@ -91,6 +91,25 @@ def test_what_was_stored_when_the_engine_had_stopped_is_left_to_the_next_process
     assert row.lease_until <= timezone.now()
 
 
+class Late(ScriptedEngine):
+    """The process has ended when the generation begins, and nobody carries it."""
+
+    def submit(self, *args: Any, **options: Any) -> Any:
+        ticket = super().submit(*args, **options)
+        supervisor.drain(0)
+        return ticket
+
+
+def test_who_asked_just_before_the_end_does_not_wait_for_it(user, serve, gate):
+    supervisor.start()
+    engine = serve(Late(gate=gate))
+    accepted = ask(user)
+
+    assert (accepted.live.ended, accepted.live.outcome) == (True, None)
+    assert engine.tickets[0].finish.reason == "cancelled"
+    assert row_of(accepted).active
+
+
 def test_nothing_new_is_taken_in(api, user, gate, draining):
     before = ask(user)
     draining(30)
@@ -102,6 +121,17 @@ def test_nothing_new_is_taken_in(api, user, gate, draining):
 
     assert Prompt.objects.get() == before.prompt
     assert not before.live.ended
+
+
+def test_nothing_is_taken_over_while_it_waits_for_what_runs(user, gate, draining):
+    supervisor.start(recover=True)
+    ask(user)
+    draining(30)
+    row = left_behind(user, "Hel")
+    supervisor._look()
+
+    row.refresh_from_db()
+    assert row.worker == ELSEWHERE
 
 
 def test_who_is_here_already_is_served_to_the_end(api, user, gate, draining):

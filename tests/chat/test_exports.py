@@ -47,7 +47,14 @@ def test_only_answers_teach_and_a_record_is_of_everything(user):
     assert call["messages"][-1]["tool_calls"][0]["function"]["name"] == "weather"
 
 
-def test_of_paths_only_the_ends(user, api):
+@pytest.mark.parametrize(
+    ("paths", "texts"),
+    [
+        *((on, ["Rome.", "Bern."]) for on in ("true", "1")),
+        *((off, ["Paris.", "Rome.", "Bern."]) for off in ("false", "0")),
+    ],
+)
+def test_of_paths_only_the_ends_where_that_is_wished(user, api, paths, texts):
     last = two_turns(user)
     first = last.prompt.follows
     other = answered(
@@ -57,9 +64,9 @@ def test_of_paths_only_the_ends(user, api):
         user, "", conversation=first.prompt.conversation, follows=other, status="failed", error="No"
     )
     answered(user, "", conversation=first.prompt.conversation, follows=last, status="stopped")
-    lines = read(api.get("/api/export?format=messages&paths=true"))
+    lines = read(api.get(f"/api/export?format=messages&paths={paths}"))
 
-    assert [line["messages"][-1]["content"] for line in lines] == ["Rome.", "Bern."]
+    assert [line["messages"][-1]["content"] for line in lines] == texts
 
 
 def test_every_row_is_there_once_however_many_share_a_moment(user, monkeypatch):
@@ -153,6 +160,8 @@ def test_callers_export_what_is_theirs_without_what_reviewers_think(user, other,
     assert "verdicts" not in line
     assert answer.headers["Content-Type"] == "application/jsonl; charset=utf-8"
     assert answer.headers["Content-Disposition"] == 'attachment; filename="responses.jsonl"'
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Accel-Buffering"] == "no"
 
 
 def test_filters_choose_what_is_exported(user, api):

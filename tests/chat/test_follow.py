@@ -58,6 +58,15 @@ def test_who_has_read_everything_is_told_that_nothing_more_comes(api, user, afte
         assert (answer.status_code, answer.content) == (204, b"")
 
 
+def test_an_end_without_text_is_told_to_those_who_come_and_not_to_those_who_come_back(api, user):
+    row = answered(user, "", status="stopped", finish_reason="cancelled")
+    [done] = follow(api, row)
+    back = api.get(events_of(row), headers={"Last-Event-ID": done.id})
+
+    assert (done.id, done.data["finish_reason"]) == (f"{row.pk.hex}:0", "cancelled")
+    assert (back.status_code, back.content) == (204, b"")
+
+
 @pytest.mark.parametrize("status", ["failed", "interrupted"])
 def test_a_response_that_broke_off_ends_with_its_error(api, user, status):
     row = answered(user, "Hel", status=status, finish_reason="error", error="The engine died.")

@@ -94,6 +94,17 @@ def test_a_response_that_is_removed_ends_for_who_follows_it(api, user):
     assert (done.name, done.data["finish_reason"]) == ("done", "cancelled")
 
 
+def test_a_follower_is_let_go_without_an_end_when_this_process_stops(api, user):
+    row = carried_elsewhere(user, "Hel")
+    with api.stream("GET", events_of(row)) as response:
+        events = read_events(response.iter_lines())
+        next(events)
+        live = supervisor.live(row.pk)
+        supervisor.stop()
+        assert live.ended
+        assert list(events) == []
+
+
 def test_a_follower_stays_while_this_process_takes_the_response_over(api, user, serve):
     gate = Turnstile()
     serve(ScriptedEngine("Hello", ", ", "world", gate=gate))

@@ -166,6 +166,14 @@ def test_a_thread_that_does_not_get_round_is_not_called_ready(user, engine, monk
     assert health.readiness().status == 200
 
 
+def test_a_process_that_begins_is_ready_before_its_first_round(engine):
+    supervisor.stop()
+    supervisor._round_at = time.monotonic() - module.SILENT  # it was the last one long ago
+    supervisor.start()
+
+    assert health.readiness().status == 200
+
+
 def test_a_generation_that_cannot_be_carried_on_ends(user, serve, monkeypatch):
     gate = Turnstile()
     engine = serve(ScriptedEngine("Hel", "lo", gate=gate))
@@ -211,6 +219,23 @@ def test_what_a_commit_takes_is_no_time_between_commits(user, serve, monkeypatch
     apart = [after - before for before, after in pairwise(begun)]
     assert min(apart[1:]) < module.COMMIT_EVERY * 1.5
     assert module.COMMIT_EVERY < 0.25
+
+
+def test_an_end_is_written_at_once_and_then_there_is_a_rest(user, engine, monkeypatch):
+    monkeypatch.setattr(module, "COMMIT_EVERY", 3600.0)
+    rounds: list[float] = []
+    write = upkeep.Upkeep.write
+
+    def counted(self) -> None:
+        rounds.append(time.monotonic())
+        write(self)
+
+    monkeypatch.setattr(upkeep.Upkeep, "write", counted)
+    asked = 10
+    for _ in range(asked):
+        assert ask(user).live.wait(10)
+
+    assert len(rounds) < 2 * asked
 
 
 def test_a_process_that_cannot_write_is_not_well_and_says_so_once(user, serve, monkeypatch, caplog):

@@ -73,6 +73,13 @@ def test_only_in_what_is_ones_own(other_api, towns):
     assert found(other_api, "France") == titles(other_api, "France") == []
 
 
+def test_what_was_said_elsewhere_finds_no_conversation(api, towns, user, other):
+    answered(user, "Bern.")
+    answered(other, "Berlin.")
+
+    assert titles(api, "Capitals Bern") == titles(api, "Berlin") == []
+
+
 def test_pages_of_what_was_found_lead_on_to_what_was_found(api, user):
     for at in range(3):
         answered(user, f"yes {at}")

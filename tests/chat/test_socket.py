@@ -75,6 +75,24 @@ def test_a_conversation_goes_on(socket, engine):
     assert {str(row.conversation_id) for row in Prompt.objects.all()} == {conversation}
 
 
+def test_a_history_that_the_client_brings_along_is_shown_to_the_model(socket, engine):
+    history = [{"role": "user", "content": "One"}, {"role": "assistant", "content": "1"}]
+    socket.ask("Two", history=history)
+    socket.rest()
+
+    assert engine.prompt_text() == "user: One\nassistant: 1\nuser: Two\n"
+
+
+def test_the_end_says_which_turns_the_model_did_not_see(socket, serve):
+    serve(ScriptedEngine("Yes", context_length=100))
+    conversation = socket.ask("A" * 40)["conversation"]
+    first = socket.rest()[-1]
+    oldest = Prompt.objects.get()
+    socket.ask("B" * 40, conversation=conversation)
+
+    assert socket.rest()[-1]["omitted"] == [oldest.pk.hex, first["message_id"]]
+
+
 def test_a_reader_comes_back_through_another_socket_with_its_cursor(opened, turnstile):
     first = opened()
     message_id = first.ask("Say it")["message_id"]

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from chat import consumers, socket_replies
+from chat import consumers, events, socket_replies
 from chat.models import ApiKey, Prompt, Response
 from chat.readers import readers
 from chat.rights import rights
 from chat.supervisor import supervisor
+from tests.chat.holding import Hold
 from tests.chat.rows import answered
 from tests.sockets import said
 from tests.web import eventually
 
 NOBODYS = "7" * 32
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Hold]:
+    """Makes messages of a type slow."""
+
+    def make(kind: str) -> Hold:
+        hold, handle = Hold(), socket_replies.HANDLERS[kind]
+        monkeypatch.setitem(
+            socket_replies.HANDLERS, kind, lambda *arguments: (hold(), handle(*arguments))[1]
+        )
+        return hold
+
+    return make
 
 
 @pytest.mark.parametrize(
@@ -160,25 +175,17 @@ def test_one_caller_opens_only_so_many_sockets(opened, settings):
     assert fourth.hear()["type"] == "pong"
 
 
-def test_a_slow_message_holds_up_nobody_elses(opened, engine, monkeypatch):
-    held, let_go = threading.Event(), threading.Event()
-    stop = socket_replies.HANDLERS["stop"]
-
-    def slow(*arguments):
-        held.set()
-        assert let_go.wait(10)
-        return stop(*arguments)
-
-    monkeypatch.setitem(socket_replies.HANDLERS, "stop", slow)
+def test_a_slow_message_holds_up_nobody_elses(opened, engine, slow):
+    stop = slow("stop")
     first, second = opened(), opened()
     first.tell("stop", message_id=NOBODYS)
-    assert held.wait(10)
+    assert stop.reached.wait(10)
     second.tell("ping")
     assert second.hear()["type"] == "pong"
     second.ask("Say it")
     assert said(second.rest()) == "Hello, world"
     first.tell("ping")
-    let_go.set()
+    stop.released.set()
     assert [first.hear().get("code"), first.hear()["type"]] == ["not_found", "pong"]
 
 
@@ -193,6 +200,19 @@ def test_a_mistake_of_ours_is_refused_and_logged(socket, engine, monkeypatch, ca
     assert (refused["status"], refused["code"], refused["id"]) == (500, "internal_error", "a")
     assert "RuntimeError: no" in caplog.text
     assert said([socket.ask("Say it"), *socket.rest()]) == "Hello, world"
+
+
+def test_a_stream_that_nobody_can_make_closes_the_socket_and_is_logged(
+    socket, engine, monkeypatch, caplog
+):
+    def broken(*_, **__):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(events, "follow", broken)
+    socket.ask("Say it")
+
+    assert socket.closed() == 4500
+    assert "RuntimeError: no" in caplog.text
 
 
 def test_when_the_process_stops_clients_are_told_to_come_back(socket, turnstile):
@@ -219,3 +239,34 @@ def test_after_the_end_of_a_socket_nothing_is_said(opened, turnstile):
     with pytest.raises(ConnectionClosed):
         socket.tell("ping")
     eventually(lambda: readers.total == 0)
+
+
+def test_an_answer_that_begins_when_its_client_was_sent_away_has_nobody_who_waits(
+    opened, turnstile, slow
+):
+    ask = slow("ask")
+    socket = opened()
+    socket.tell("ask", prompt="Say it", on_disconnect="stop")
+    assert ask.reached.wait(10)
+    socket.connection.send(b"\x00")
+    assert socket.closed() == 4415
+    eventually(lambda: readers.total == 0)
+    ask.released.set()
+
+    eventually(lambda: Response.objects.filter(status="stopped").exists())
+
+
+def test_a_client_that_left_is_missed_at_once_although_its_last_message_is_slow(
+    opened, turnstile, slow
+):
+    ping = slow("ping")
+    socket = opened()
+    socket.ask("Say it", on_disconnect="stop")
+    turnstile.admit()
+    socket.hear_text()
+    socket.tell("ping")
+    assert ping.reached.wait(10)
+    socket.connection.close()
+
+    eventually(lambda: Response.objects.filter(status="stopped").exists(), seconds=3)
+    ping.released.set()

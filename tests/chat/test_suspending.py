@@ -15,6 +15,7 @@ from chat.models import Response
 from chat.questions import SamplingOptions
 from chat.supervisor import supervisor
 from modelhost.types import FinishReason
+from tests.chat.holding import Hold
 from tests.chat.rows import ask, row_of
 from tests.fakes import STOP, ScriptedEngine, Turnstile
 from tests.web import eventually
@@ -120,18 +121,6 @@ def test_what_may_become_a_stop_text_is_not_let_out(user, serve):
     assert row.text == "Hello, world"
 
 
-class Hold:
-    """Keeps a thread where it is until it may go on."""
-
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self.released = threading.Event()
-
-    def __call__(self) -> None:
-        self.reached.set()
-        assert self.released.wait(10)
-
-
 @pytest.fixture
 def commits(monkeypatch) -> Hold:
     """Commits are slow: what ends meanwhile is not written yet."""
@@ -209,6 +198,20 @@ def test_who_stopped_a_response_before_the_process_stops_has_stopped_it(user, se
 
     assert (row_of(accepted).status, row_of(accepted).finish_reason) == ("stopped", "cancelled")
     assert accepted.live.outcome.finish_reason == FinishReason.CANCELLED
+
+
+def test_who_is_sent_away_because_the_process_stops_has_not_left(socket, serve, gate, commits):
+    serve(ScriptedEngine("Hello", gate=gate))
+    socket.ask("Say it", on_disconnect="stop")
+    assert commits.reached.wait(10)
+    thread = supervisor._thread
+    supervisor.stop(timeout=0.0)
+    assert socket.closed() == 4503
+    commits.released.set()
+    thread.join(10)
+
+    row = Response.objects.get()
+    assert (row.status, row.worker) == ("queued", "")
 
 
 def test_a_live_response_that_was_suspended_is_not_used_again(user, serve, gate):

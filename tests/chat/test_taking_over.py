@@ -8,7 +8,9 @@ import pytest
 from django.utils import timezone
 
 from chat.models import Response
+from chat.record import Record
 from chat.supervisor import supervisor
+from modelhost.types import Sampling
 from tests.chat.rows import ask, left_behind
 from tests.fakes import ScriptedEngine
 from tests.web import eventually
@@ -59,3 +61,17 @@ def test_who_waits_for_it_is_told_how_many_are_ahead(user, serve, gate):
     taken_over(row, started_at__isnull=False)
 
     assert supervisor.live(row.pk).position() == 1
+
+
+def test_what_is_carried_already_stays_and_the_second_gives_its_place_back(user, serve, gate):
+    engine = serve(ScriptedEngine(gate=gate))
+    accepted = ask(user)
+    left: list[str] = []
+    second = Record(accepted.live, history="", said=[], on_end=lambda: left.append("the second"))
+    ticket = engine.submit([1], Sampling(max_tokens=5))
+    supervisor.adopt(second, ticket)
+
+    assert (left, ticket.finish.reason) == (["the second"], "cancelled")
+    gate.set()
+    assert accepted.live.wait(10)
+    assert accepted.live.text == "Hello, world"

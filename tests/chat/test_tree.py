@@ -151,6 +151,14 @@ def test_the_tools_of_a_prompt_stay_its_tools(api, engine):
     assert one.tools == two.tools
 
 
+def test_what_a_tool_said_is_asked_again_as_what_a_tool_said(api, user, engine):
+    prompt = answered(user, "It is warm.", prompt='{"t": 22}').prompt
+    Prompt.objects.update(role="tool")
+
+    assert again(api, prompt).status_code == 201
+    assert engine.prompt_text() == 'tool: {"t": 22}\n'
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [({"prompt": "x"}, "prompt"), ({"temperature": 3}, "temperature"), ({"stream": 1}, "stream")],

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import SyncToAsync
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 from django.utils.deprecation import MiddlewareMixin
 
@@ -50,6 +50,24 @@ def broken(request: HttpRequest) -> HttpResponse:
     raise RuntimeError("no")
 
 
+class Breaking:
+    """A stream with a mistake."""
+
+    def __aiter__(self) -> Breaking:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise RuntimeError("no")
+
+    def close(self) -> None:
+        seen.append(("closed", threading.get_ident()))
+
+
+def breaking(request: HttpRequest) -> StreamingHttpResponse:
+    """Begins well."""
+    return StreamingHttpResponse(Breaking())
+
+
 def held(request: HttpRequest) -> HttpResponse:
     """Holds everybody until the test lets them go."""
     seen.append(("view", threading.get_ident()))
@@ -68,6 +86,7 @@ urlpatterns = [
     path("", view),
     path("async", asynchronous),
     path("broken", broken),
+    path("breaking", breaking),
     path("held", held),
 ]
 
@@ -128,6 +147,13 @@ async def test_an_asynchronous_view_is_answered_as_well():
 async def test_what_a_view_raises_is_a_500():
     status, _ = await get("/broken")
     assert status == 500
+
+
+async def test_a_stream_that_breaks_is_closed_like_any_other():
+    with pytest.raises(RuntimeError):
+        await get("/breaking")
+
+    assert seen[-1][0] == "closed"
 
 
 async def test_a_few_requests_are_worked_on_at_a_time(monkeypatch):

@@ -15,14 +15,18 @@ from django.conf import settings
 
 from chat import consumers, events, socket_replies
 from chat.events import Event
+from chat.models import Prompt
 from chat.readers import readers
 from llmsite import flow
 from llmsite.sockets import MOST_MESSAGES
+from tests.chat.holding import Hold
 from tests.chat.rows import answered
 from tests.sockets import Socket, socket_to
 from tests.web import eventually
 
 PIECE = "x" * 65536
+BINARY = bytes([0x82, 0x80 | 1, 0, 0, 0, 0]) + b"x"  # a frame that closes the socket
+UNSUPPORTED = (4415).to_bytes(2)
 PIECES = 400  # 25 MiB, far beyond what the kernel takes for a socket
 
 
@@ -184,6 +188,30 @@ def test_who_sends_faster_than_it_is_listened_to_is_ended(server, key, engine):
     with socket_to(server, key) as other:
         other.tell("ping")
         assert other.hear()["type"] == "pong"
+
+
+def test_who_goes_on_talking_after_its_end_keeps_no_place(server, key):
+    with deaf(server, key) as connection:
+        connection.sendall(BINARY + frame('{"type": "ping"}') * (2 * consumers.WAITING))
+        assert UNSUPPORTED in connection.recv(1 << 12)
+
+    eventually(lambda: readers.total == 0)
+
+
+def test_what_waits_when_a_socket_is_closed_is_not_begun(server, key, engine, monkeypatch):
+    hold, ping = Hold(), socket_replies.HANDLERS["ping"]
+    monkeypatch.setitem(
+        socket_replies.HANDLERS, "ping", lambda *arguments: (hold(), ping(*arguments))[1]
+    )
+    with deaf(server, key) as connection:
+        ask = frame('{"type": "ask", "prompt": "Say it"}')
+        connection.sendall(frame('{"type": "ping"}') + ask + BINARY)
+        assert hold.reached.wait(10)
+        assert UNSUPPORTED in connection.recv(1 << 12)
+        hold.released.set()
+        until_cut(connection)
+
+    assert not Prompt.objects.exists()
 
 
 def test_what_a_client_says_is_not_lost_while_a_thread_is_slow(socket, monkeypatch):
