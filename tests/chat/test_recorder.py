@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection
@@ -14,8 +15,9 @@ from django.utils import timezone
 from chat.live import LiveResponse
 from chat.models import Conversation, Prompt, Response
 from chat.record import WORKER, Hold, Record
-from chat.recorder import commit
+from chat.recorder import commit, release, settle
 from modelhost.types import Finish, FinishReason, Piece, Role, Turn, Usage
+from tests.chat.rows import carried_elsewhere
 
 
 def record_of(user, text: str = "") -> Record:
@@ -236,3 +238,13 @@ def test_a_record_of_nothing_has_no_row(db):
     record = Record(live=LiveResponse(uuid.uuid4()), history="", said=[])
     commit([record])
     assert record.hold is Hold.LOST
+
+
+@pytest.mark.parametrize("end", [release, partial(settle, status=Response.Status.FAILED)])
+def test_a_response_that_another_process_carries_is_not_ended_from_here(user, end):
+    row = carried_elsewhere(user, "Hel")
+    end(row.pk)
+
+    assert Response.objects.filter(
+        pk=row.pk, worker=row.worker, lease_until=row.lease_until, status="streaming"
+    ).exists()

@@ -75,3 +75,29 @@ def test_there_is_always_something_to_write_about_a_row(user):
     record.written(record.news(outcome, record.hold), outcome, record.hold)
 
     assert record.news(outcome, record.hold) == {"status": "done"}
+
+
+def test_what_could_not_be_written_and_has_gone_is_no_trouble_any_more(user):
+    running: Running = {}
+    record = carried(user, running)
+    upkeep = upkeep_of(running)
+    with writes_fail():
+        upkeep.write()
+    assert upkeep.failing_since is not None
+    del running[record.live.id]
+    upkeep.write()
+
+    assert upkeep.failing_since is None
+
+
+@contextmanager
+def writes_fail() -> Iterator[None]:
+    """The database takes no updates."""
+
+    def fail(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("UPDATE"):
+            raise OperationalError("disk I/O error")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(fail):
+        yield
