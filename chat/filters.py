@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,11 +15,12 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from rest_framework import exceptions
 from rest_framework.request import Request
 
+from chat.callers import caller_of_request
 from chat.datasets import Format
 from chat.exports import path_ends
 from chat.models import Conversation, Judgement, Response, judged
 from chat.pagination import NewestFirst
-from chat.readers import scanners, take_place
+from chat.readers import scanners
 
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
 LONGEST_SEARCH = 200  # characters
@@ -86,10 +88,20 @@ class WordsFilter(filters.CharFilter):
 SEARCH = "search"  # the parameter of that name
 
 
-def take_place_to_search(request: Request) -> None:
-    """Count who looks for words until that was answered. Raises TooManyStreams."""
-    if request.query_params.get(SEARCH):
-        take_place(request, scanners)
+@contextmanager
+def searching(request: Request) -> Iterator[None]:
+    """Count who looks for words until that is done: who leaves before does not end it.
+
+    Raises TooManyStreams.
+    """
+    if not request.query_params.get(SEARCH):
+        yield
+        return
+    leave = scanners.enter(caller_of_request(request).name)
+    try:
+        yield
+    finally:
+        leave()
 
 
 def says(word: str) -> Q:

@@ -119,7 +119,9 @@ def place_of(history: Sequence[Turn], *, user: Any, within: Conversation | None 
     known = _known([exchange.fingerprint for exchange in exchanges], user=user, within=within)
     for count in range(len(exchanges), 0, -1):
         row = _behind(known.get(exchanges[count - 1].fingerprint))
-        if row is not None and not (within is None and _is_opening(row)):
+        if row is not None and within is None and _is_opening(row):
+            break  # what is before it is as well
+        if row is not None:
             return Place(
                 conversation=row.prompt.conversation,
                 system=persona(system or row.prompt.conversation.system),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from whitenoise.middleware import WhiteNoiseMiddleware
 
@@ -30,8 +30,12 @@ class StaticFiles(WhiteNoiseMiddleware):
             super().add_cache_headers(headers, path, url)
 
     def serve(self, static_file: Any, request: HttpRequest) -> HttpResponseBase:
-        """One file, or its headers."""
-        streamed: Any = super().serve(static_file, request)
+        """One file, whole, or its headers. Raises Http404 where it is gone."""
+        request.META.pop("HTTP_RANGE", None)  # a part is a part of what it was at the start
+        try:
+            streamed: Any = super().serve(static_file, request)
+        except FileNotFoundError as error:
+            raise Http404 from error
         whole = HttpResponse(b"".join(streamed.streaming_content), status=streamed.status_code)
         for name, value in streamed.items():
             whole[name] = value

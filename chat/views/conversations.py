@@ -14,7 +14,7 @@ from rest_framework.response import Response as APIResponse
 
 from chat import personas, responses, storage
 from chat.errors import ConversationBusy
-from chat.filters import ConversationFilter, refuse_unknown, take_place_to_search
+from chat.filters import ConversationFilter, refuse_unknown, searching
 from chat.history import Place, place_behind
 from chat.models import Conversation, Prompt, Response
 from chat.ownership import own_conversation
@@ -54,8 +54,8 @@ class Conversations(mixins.ListModelMixin, OwnConversations):
     def get(self, request: Request) -> APIResponse:
         """The caller's conversations, newest first."""
         refuse_unknown(request.query_params, *ConversationFilter.base_filters)
-        take_place_to_search(request)
-        return self.list(request)
+        with searching(request):
+            return self.list(request)
 
     @extend_schema(request=ConversationSerializer, responses={201: ConversationRowSerializer})
     def post(self, request: Request) -> APIResponse:

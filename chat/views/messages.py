@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
-from chat.filters import ResponseFilter, refuse_unknown, take_place_to_search
+from chat.filters import ResponseFilter, refuse_unknown, searching
 from chat.models import ApiKey, Response
 from chat.negotiation import wants_events
 from chat.pagination import NewestFirst
@@ -56,12 +56,16 @@ class Messages(generics.ListAPIView[Response]):
     filterset_class = ResponseFilter
     queryset = Response.objects.none()
 
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> APIResponse:
+        """A page of them."""
+        with searching(request):
+            return super().list(request, *args, **kwargs)
+
     def get_queryset(self) -> Any:
         """Own rows only."""
         if getattr(self, "swagger_fake_view", False):
             return self.queryset
         refuse_unknown(self.request.query_params, *ResponseFilter.base_filters)
-        take_place_to_search(self.request)
         rows = Response.objects.for_user(self.request.user).defer("token_ids")
         return rows.select_related("prompt")
 

@@ -92,6 +92,14 @@ def test_what_comes_after_its_beginning_is_not_in_it(user, monkeypatch):
     assert [json.loads(line)["response"]["text"] for line in lines] == ["two"]
 
 
+def test_what_is_from_before_a_clock_was_set_back_is_in_it(user, api):
+    answered(user, "now")
+    answered(user, "later", created_at=timezone.now() + timedelta(hours=1))
+
+    lines = read(api.get("/api/export"))
+    assert [line["response"]["text"] for line in lines] == ["now", "later"]
+
+
 def test_what_is_deleted_meanwhile_is_left_out(user, monkeypatch):
     monkeypatch.setattr(exports, "BATCH", 1)
     answered(user, "one")

@@ -59,17 +59,18 @@ def test_an_unknown_history_is_imported_once(api, engine):
     )
 
 
-def test_chats_that_all_begin_alike_are_no_single_conversation(api, engine):
+@pytest.mark.parametrize("examples", [said("2 + 2?", "4"), said("2 + 2?", "4", "3 + 3?", "6")])
+def test_chats_that_all_begin_alike_are_no_single_conversation(api, engine, examples):
     """As with examples before each question, or the greeting of a page."""
-    examples = said("2 + 2?", "4")
     for at in range(BRANCHES + 2):
         api.post(URL, json={"prompt": f"Question {at}", "history": examples})
 
     questions = Count("prompts", filter=Q(prompts__content__startswith="Question"))
     per = Conversation.objects.annotate(questions=questions).order_by("created_at")
     assert [row.questions for row in per] == [BRANCHES, 2]
-    assert Response.objects.filter(imported=True).count() == 2
-    assert engine.prompt_text() == f"user: 2 + 2?\nassistant: 4\nuser: Question {BRANCHES + 1}\n"
+    assert Response.objects.filter(imported=True).count() == len(examples)
+    assert engine.prompt_text().startswith("user: 2 + 2?\nassistant: 4\n")
+    assert engine.prompt_text().endswith(f"user: Question {BRANCHES + 1}\n")
 
 
 def test_in_a_conversation_that_is_named_all_branches_stay(api, engine):

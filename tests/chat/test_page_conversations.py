@@ -161,6 +161,25 @@ def test_the_search_that_was_typed_last_is_made_when_the_one_before_was_answered
     expect(links).to_have_text(["Of Italy?"])
 
 
+def test_a_search_that_fails_keeps_nobody_from_the_next(signed_in, api, engine, problems):
+    problems.excuse("429")
+    for prompt in ("Of France?", "Of Italy?"):
+        api.post("/chat/new/message/", json={"prompt": prompt})
+    links = signed_in.locator("#conversations a")
+    field = signed_in.get_by_label("Search conversations")
+    held = []
+    signed_in.route("**/conversations/*search=France", lambda route: held.append(route))
+    signed_in.clock.install()
+    signed_in.goto("/")
+    with signed_in.expect_request("**/api/conversations/?search=France"):
+        field.fill("France")
+    field.fill("Italy")
+    signed_in.clock.run_for(1000)  # until it is looked for
+    held[0].fulfill(status=429, json={"detail": "Too many."})
+
+    expect(links).to_have_text(["Of Italy?"])
+
+
 def test_the_menu_of_a_narrow_screen_is_used_by_keyboard(signed_in, api, engine):
     api.post("/chat/new/message/", json={"prompt": "Older"})
     signed_in.set_viewport_size({"width": 390, "height": 780})

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
+import httpx
 import pytest
 
-from chat.filters import LONGEST_SEARCH, MOST_WORDS
+from chat.filters import LONGEST_SEARCH, MOST_WORDS, ResponseFilter
 from chat.models import Conversation
+from chat.readers import scanners
 from tests.chat.rows import answered
+from tests.web import eventually
 
 MESSAGES = "/chat/get/messages/"
 CONVERSATIONS = "/api/conversations/"
@@ -112,3 +116,26 @@ def test_a_search_that_cannot_be_made_is_refused(api, path, search):
 @pytest.mark.parametrize("path", [MESSAGES, CONVERSATIONS, EXPORT])
 def test_as_many_words_as_there_may_be_are_looked_for(api, towns, path):
     assert api.get(path, params={"search": "a " * MOST_WORDS}).status_code == 200
+
+
+def test_who_leaves_takes_its_place_along_only_when_the_search_is_done(
+    api, user, settings, monkeypatch, gate
+):
+    settings.LLMSITE_MAX_SCANS_PER_CALLER = 1
+    answered(user, "found")
+    search, begun = ResponseFilter.with_words, threading.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        begun.set()
+        assert gate.wait(10)
+        return search(*arguments)
+
+    monkeypatch.setattr(ResponseFilter, "with_words", slowly)
+    with pytest.raises(httpx.ReadTimeout):
+        api.get(MESSAGES, params={"search": "found"}, timeout=0.5)
+    assert begun.is_set()
+    assert api.get(CONVERSATIONS, params={"search": "found"}).status_code == 429
+    gate.set()
+    eventually(lambda: scanners.total == 0)
+
+    assert found(api, "found") == ["found"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.test import RequestFactory
 
 from llmsite.static import StaticFiles
@@ -43,12 +43,19 @@ def test_a_file_that_was_replaced_is_sent_whole(script, get, now):
     assert answer.headers["Content-Length"] == str(len(now))
 
 
-def test_a_part_is_as_long_as_it_says(script, get):
+def test_who_asks_for_a_part_gets_the_whole(script, get):
+    """What its length was at the start says nothing of its parts now (RFC 9110, 14.2: may)."""
     script.write_text("now")
     answer = get(Range="bytes=1-4")
 
-    assert (answer.status_code, answer.content) == (206, b"ow")
-    assert answer.headers["Content-Length"] == "2"
+    assert (answer.status_code, answer.content) == (200, b"now")
+
+
+def test_a_file_that_was_removed_is_not_there(script, get):
+    script.unlink()
+
+    with pytest.raises(Http404):
+        get()
 
 
 def test_a_head_tells_the_length_and_sends_nothing(get):

@@ -39,7 +39,11 @@ async function catchUp() {
   let words;
   do {
     words = wanted;
-    await load();
+    try {
+      await load();
+    } catch (error) {
+      if (words === wanted) throw error; // else it concerns what nobody looks for any more
+    }
   } while (words !== wanted);
 }
 
