@@ -25,17 +25,26 @@ class TextField(serializers.CharField):
         return data
 
 
+LONGEST_KEY = 255  # characters
+NO_KEY = f"1 to {LONGEST_KEY} printable characters are required."
+
+
+def is_key(text: str) -> bool:
+    """Whether a request can be named so."""
+    return 0 < len(text) <= LONGEST_KEY and text.isprintable()
+
+
 class KeyField(TextField):
     """What `Idempotency-Key` says, where a client cannot set headers."""
 
-    default_error_messages = {"key": "1 to 255 printable characters are required."}
+    default_error_messages = {"key": NO_KEY}
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"max_length": 255, **options})
+        super().__init__(**{"max_length": LONGEST_KEY, **options})
 
     def to_internal_value(self, data: Any) -> str:
         key = super().to_internal_value(data)
-        if not (key and key.isprintable()):
+        if not is_key(key):
             self.fail("key")
         return key
 

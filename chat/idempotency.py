@@ -23,6 +23,7 @@ from django.utils import timezone
 from rest_framework.exceptions import ValidationError
 
 from chat.admission import caller_of
+from chat.fields import NO_KEY, is_key
 from chat.models import ApiKey, IdempotencyKey, Response
 
 HEADER = "Idempotency-Key"
@@ -136,8 +137,8 @@ def attempt_of(
     key: what it says elsewhere than in the header, which wins.
     """
     key = request.headers.get(HEADER, key)
-    if HEADER in request.headers and not (0 < len(key) <= 255 and key.isprintable()):
-        raise ValidationError({HEADER: ["1 to 255 printable characters are required."]})
+    if HEADER in request.headers and not is_key(key):
+        raise ValidationError({HEADER: [NO_KEY]})
     tried = request.headers.get(RETRY_HEADER, "0")
     retry = tried.isdecimal() and bool(tried.strip("0"))
     return Attempt(user, api_key, digest(request.path, body), key, retry)

@@ -53,6 +53,7 @@ LLMSITE_MAX_TOKENS_PER_CALLER = env.int("LLMSITE_MAX_TOKENS_PER_CALLER", default
 # How many clients may wait for an answer at once, streams above all; beyond it 429.
 LLMSITE_MAX_STREAMS = env.int("LLMSITE_MAX_STREAMS", default=4096)
 LLMSITE_MAX_STREAMS_PER_CALLER = env.int("LLMSITE_MAX_STREAMS_PER_CALLER", default=2048)
+# How many exports and searches of one caller, each of which may read a whole log.
 LLMSITE_MAX_SCANS_PER_CALLER = env.int("LLMSITE_MAX_SCANS_PER_CALLER", default=4)
 # How many pieces of text all streams together send in a second; beyond it a stream's are joined.
 LLMSITE_EVENTS_PER_SECOND = env.float("LLMSITE_EVENTS_PER_SECOND", default=500.0)

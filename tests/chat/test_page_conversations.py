@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import expect
+import httpx
+from playwright.sync_api import Page, Route, expect
 
 from tests.chat.handling import answer, ask, asked, button, ended
 from tests.fakes import ScriptedEngine, Turnstile
@@ -141,43 +142,44 @@ def test_conversations_are_found_by_what_was_said_in_them(signed_in, api, engine
     expect(field).to_have_value("")
 
 
-def test_the_search_that_was_typed_last_is_made_when_the_one_before_was_answered(
-    signed_in, api, engine
-):
+def first_search_held(page: Page, api: httpx.Client) -> list[Route]:
+    """The searches that are made: for one of two conversations, held, while another is typed."""
     for prompt in ("Of France?", "Of Italy?"):
         api.post("/chat/new/message/", json={"prompt": prompt})
-    links = signed_in.locator("#conversations a")
-    field = signed_in.get_by_label("Search conversations")
-    held = []
-    signed_in.route("**/conversations/*search=France", lambda route: held.append(route))
-    signed_in.goto("/")
-    with signed_in.expect_request("**/api/conversations/?search=France"):
-        field.fill("France")
-    field.fill("It")
-    field.fill("Italy")
-    expect(links).to_have_count(2)
-    held[0].continue_()
+    made: list[Route] = []
 
-    expect(links).to_have_text(["Of Italy?"])
+    def note(route: Route) -> None:
+        made.append(route)
+        if len(made) > 1:
+            route.continue_()
+
+    page.route("**/conversations/*search=*", note)
+    page.clock.install()
+    page.goto("/")
+    field = page.get_by_label("Search conversations")
+    with page.expect_request("**/api/conversations/?search=France"):
+        field.fill("France")
+    for words in ("It", "Italy"):
+        field.fill(words)
+        page.clock.run_for(1000)  # until it is looked for
+    return made
+
+
+def test_one_search_is_made_at_a_time_and_then_the_one_that_was_typed_last(signed_in, api, engine):
+    made = first_search_held(signed_in, api)
+    assert len(made) == 1
+    made[0].continue_()
+
+    expect(signed_in.locator("#conversations a")).to_have_text(["Of Italy?"])
+    assert len(made) == 2
 
 
 def test_a_search_that_fails_keeps_nobody_from_the_next(signed_in, api, engine, problems):
     problems.excuse("429")
-    for prompt in ("Of France?", "Of Italy?"):
-        api.post("/chat/new/message/", json={"prompt": prompt})
-    links = signed_in.locator("#conversations a")
-    field = signed_in.get_by_label("Search conversations")
-    held = []
-    signed_in.route("**/conversations/*search=France", lambda route: held.append(route))
-    signed_in.clock.install()
-    signed_in.goto("/")
-    with signed_in.expect_request("**/api/conversations/?search=France"):
-        field.fill("France")
-    field.fill("Italy")
-    signed_in.clock.run_for(1000)  # until it is looked for
-    held[0].fulfill(status=429, json={"detail": "Too many."})
+    made = first_search_held(signed_in, api)
+    made[0].fulfill(status=429, json={"detail": "Too many."})
 
-    expect(links).to_have_text(["Of Italy?"])
+    expect(signed_in.locator("#conversations a")).to_have_text(["Of Italy?"])
 
 
 def test_the_menu_of_a_narrow_screen_is_used_by_keyboard(signed_in, api, engine):
