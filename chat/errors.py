@@ -19,6 +19,7 @@ from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
+from chat import metrics
 from chat.admission import Overloaded
 from chat.idempotency import HEADER, KeyReused
 from chat.readers import RETRY_AFTER, TooManyStreams
@@ -263,6 +264,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> JsonResponse
 
 def respond(failure: Failure, path: str, headers: Mapping[str, str] | None = None) -> JsonResponse:
     """A failure as an answer: JSON, whatever the view answers in. headers: in place of its own."""
+    metrics.refused(failure.code)
     return JsonResponse(
         failure.body(path),
         status=failure.status,

@@ -20,6 +20,7 @@ from django.db import (
 )
 from django.utils import timezone
 
+from chat import metrics
 from chat.live import Outcome
 from chat.models import Response
 from chat.record import RELEASED, SETTLED, WORKER, Hold, Record
@@ -92,11 +93,13 @@ def release(response_id: uuid.UUID, **more: Any) -> None:
 
 def settle(response_id: uuid.UUID, status: str, *, error: str = "", **more: Any) -> None:
     """End a response of this process that is not, or not any more, generated."""
-    Response.objects.active().filter(pk=response_id, worker=WORKER).update(
+    ended = Response.objects.active().filter(pk=response_id, worker=WORKER)
+    if ended.update(
         status=status,
         finish_reason=FinishReason.ERROR if error else FinishReason.CANCELLED,
         error=error,
         finished_at=timezone.now(),
         **more,
         **SETTLED,
-    )
+    ):
+        metrics.given_up(status)

@@ -10,7 +10,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chat import acceptance, responses
+from chat import acceptance, metrics, responses
 from chat.callers import Caller
 from chat.connections import Connection
 from chat.errors import UNFORESEEN, Code, Failure, failure_of
@@ -68,6 +68,7 @@ def refused(error: Exception, name: str | None = None) -> dict[str, Any]:
         logger.error("a message of a WebSocket failed", exc_info=error)
         failure = Failure(500, Code.INTERNAL_ERROR, UNFORESEEN)
     failure = failure.renamed({HEADER: "idempotency_key"})
+    metrics.refused(failure.code)
     return {
         "type": "refused",
         "id": name,

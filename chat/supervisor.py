@@ -29,6 +29,7 @@ from uuid import UUID
 from django.db import connections
 from django.utils import timezone
 
+from chat import metrics
 from chat.live import LiveResponse
 from chat.record import Record
 from chat.upkeep import Running, Upkeep, stop
@@ -196,6 +197,12 @@ class Supervisor:
         """Generations not yet at their end."""
         return len(self._running)
 
+    def queued_and_streaming(self) -> tuple[int, int]:
+        """How many of these wait for their first token, and how many have it."""
+        records = [record for record, _ in list(self._running.values())]
+        streaming = sum(record.first_token_at is not None for record in records)
+        return len(records) - streaming, streaming
+
     # On its own thread and loop.
 
     def _carry(self) -> None:
@@ -229,6 +236,7 @@ class Supervisor:
             # What was held back stays so until more is known, which the next process makes.
             if piece.token_ids or not record.goes_on_elsewhere(ticket.finish):
                 record.take(piece)
+                metrics.made(len(piece.token_ids))
         if ticket.finish is None:
             raise RuntimeError("a ticket ended without a finish")
         return ticket.finish

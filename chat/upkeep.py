@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-from chat import idempotency, recovery, remote
+from chat import idempotency, metrics, recovery, remote
 from chat.live import LiveResponse, Outcome
 from chat.models import Response
 from chat.record import Hold, Record
@@ -119,6 +119,13 @@ class Upkeep:
         if outcome is None:
             record.live.suspend()
         else:
+            metrics.ended(
+                outcome.status,
+                outcome.usage,
+                started_at=record.started_at,
+                first_token_at=record.first_token_at,
+                finished_at=record.finished_at,
+            )
             record.live.close(outcome)
 
     def _let_go(self, record: Record) -> None:

@@ -13,6 +13,7 @@ from chat.views import (
     exports,
     health,
     messages,
+    metrics,
     page,
     responses,
 )
@@ -52,4 +53,5 @@ urlpatterns = [
     path("api/responses/<id:pk>/stop", responses.ResponseStop.as_view(), name="stop"),
     path("healthz", health.Healthz.as_view(), name="healthz"),
     path("readyz", health.Readyz.as_view(), name="readyz"),
+    path("metrics", metrics.Metrics.as_view(), name="metrics"),
 ]

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from chat import metrics
 from chat.errors import Code, Failure
 
 Scope = MutableMapping[str, Any]
@@ -105,6 +106,7 @@ def _replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def _refuse(scope: Scope, send: Send, failure: Failure) -> None:
+    metrics.refused(failure.code)
     path = scope["path"]
     body = json.dumps(failure.body(path)).encode()
     headers = [

@@ -17,6 +17,7 @@ from django.conf import settings
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol
 from twisted.web.http import _GenericHTTPChannelProtocol
 
+from chat import metrics
 from chat.errors import Failure
 from llmsite import sockets
 from llmsite.arrivals import ArrivingChannel
@@ -131,6 +132,7 @@ class CountedRequest(WebRequest):
         if self._refused:
             return
         self._refused = True
+        metrics.refused(failure.code)
         path = self.channel._path.decode("latin-1")  # the request learns its path with its end
         body = json.dumps(failure.body(path)).encode()
         head = (

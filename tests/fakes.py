@@ -73,6 +73,7 @@ class PretendEngine:
     """What engines without a model share: a card, prompts as text, admission, tickets."""
 
     lost = False
+    restarts = 0
 
     def __init__(self, *, name: str, context_length: int, max_requests: int) -> None:
         self.alive = True

@@ -10,6 +10,7 @@ from django.urls import URLPattern, get_resolver
 
 from chat.errors import Code
 from chat.models import Response
+from chat.views.metrics import registry
 from tests import modules
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +56,13 @@ def test_every_error_code_is_described_and_none_else():
     described = set(re.findall(r"^\| \d{3} \| `(\w+)`", DOCS["errors.md"], re.MULTILINE))
 
     assert described == set(Code)
+
+
+def test_every_metric_is_described_and_none_else(engine):
+    names = {metric.name for metric in registry.collect() if metric.name.startswith("llmsite_")}
+    described = re.findall(r"`(llmsite_[a-z_]+)[`{]", DOCS["operations.md"])
+
+    assert {re.sub("_(total|info)$", "", name) for name in described} == names
 
 
 @pytest.mark.parametrize("name", ["done", "error", *Response.Status.values])
