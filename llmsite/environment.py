@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -70,6 +71,17 @@ class Environment(environ.Env):
             )
         return names
 
+    def origins(self, var: Any) -> Any:
+        """Origins of pages, as a browser names them, or `*` for all; none where none is given."""
+        found = self.list(var)
+        odd = [text for text in found if text != "*" and not _is_origin(text)]
+        if odd or ("*" in found and len(found) > 1):
+            raise ImproperlyConfigured(
+                f"{var} has {(odd or found)[0]!r}; origins without a path are needed, as "
+                "https://chat.example.org, or * alone."
+            )
+        return found
+
     def choice(self, var: Any, options: Sequence[Any], default: Any) -> Any:
         """One of these texts; an empty one is left out."""
         value = self.str(var) or default
@@ -95,6 +107,11 @@ class Environment(environ.Env):
             return kind(text) if text else default
         except ValueError:
             raise ImproperlyConfigured(f"{var} is {text!r}, which is no number.") from None
+
+
+def _is_origin(text: str) -> bool:
+    """Scheme, host and perhaps a port, in small letters, and nothing else (RFC 6454)."""
+    return bool(re.fullmatch(r"https?://([a-z0-9._-]+|\[[0-9a-f:]+\])(:\d+)?", text))
 
 
 def made_private(folder: Path, variable: str) -> None:

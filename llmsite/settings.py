@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 from zoneinfo import available_timezones
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
+from llmsite import cross_origin
+from llmsite.databases import POOL, database
 from llmsite.environment import Environment, kept_secret_key, made_private
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -28,6 +28,12 @@ SECRET_KEY = env.str("SECRET_KEY", default="") or kept_secret_key(DATA_DIR / "se
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+# Pages of other origins that may call the API with a key: browsers ask for leave first.
+LLMSITE_CORS_ORIGINS = env.origins("LLMSITE_CORS_ORIGINS")
+CORS_ALLOW_ALL_ORIGINS = LLMSITE_CORS_ORIGINS == ["*"]
+CORS_ALLOWED_ORIGINS = [] if CORS_ALLOW_ALL_ORIGINS else LLMSITE_CORS_ORIGINS
+CORS_URLS_REGEX = cross_origin.PATHS
+CORS_ALLOW_HEADERS, CORS_EXPOSE_HEADERS = cross_origin.SENT, cross_origin.READ
 
 # The model. See modelhost.types.ModelSpec.
 DTYPES = ["auto", "fp32", "fp16", "bf16", "float32", "float16", "bfloat16"]  # torch's names as well
@@ -83,6 +89,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "axes",
+    "corsheaders",
     "rest_framework",
     "django_filters",
     "drf_spectacular",
@@ -90,6 +97,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "corsheaders.middleware.CorsMiddleware",  # the first one: it answers who asks for leave
     "django.middleware.security.SecurityMiddleware",
     "llmsite.static.StaticFiles",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -118,49 +126,13 @@ TEMPLATES = [
     }
 ]
 
-# SQLite as several writers need it: with Django's defaults 17 to 36 % of contended writes fail.
-SQLITE_OPTIONS = {
-    "transaction_mode": "IMMEDIATE",
-    "timeout": 20,
-    "init_command": (
-        "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA busy_timeout=20000;"
-        "PRAGMA foreign_keys=ON;"
-    ),
-}
-
-
-ENGINES = ("django.db.backends.sqlite3", "django.db.backends.postgresql")
-LLMSITE_DATABASE_POOL = env.count("LLMSITE_DATABASE_POOL", default=10)
-POOL_TIMEOUT = 30.0  # seconds that a request waits for its turn
-
-
-def database(url: str) -> dict[str, object]:
-    """Connection settings for a URL. Streams hold no connection, so none is kept open either."""
-    engine = environ.Env.DB_SCHEMES.get(url.partition(":")[0])
-    if engine not in ENGINES:
-        raise ImproperlyConfigured(
-            "DATABASE_URL is no address of PostgreSQL or SQLite: postgres://… is one."
-        )
-    config: dict[str, object] = {**environ.Env.db_url_config(url), "CONN_MAX_AGE": 0}
-    given: Any = config.get("OPTIONS", {})  # the URL's own, as `sslmode`
-    if engine == "django.db.backends.sqlite3":
-        config["ENGINE"] = "llmsite.sqlite"  # the same, with connections that are used again
-        config["OPTIONS"] = {**SQLITE_OPTIONS, **given}
-        # Tests use several threads, which an in-memory database would not share.
-        config["TEST"] = {"NAME": str(DATA_DIR / "test.sqlite3")}
-    else:
-        # PostgreSQL refuses the hundred-and-first connection. Every request has a thread of its
-        # own and needs one for some milliseconds: they take turns.
-        if "pool" in given:
-            raise ImproperlyConfigured("DATABASE_URL names a pool; set LLMSITE_DATABASE_POOL.")
-        pool = {"min_size": 1, "max_size": LLMSITE_DATABASE_POOL, "timeout": POOL_TIMEOUT}
-        config["OPTIONS"] = {"pool": pool, **given}
-    return config
-
-
+LLMSITE_DATABASE_POOL = env.count("LLMSITE_DATABASE_POOL", default=POOL)
 DATABASES = {
     "default": database(
-        env.str("DATABASE_URL", default="") or f"sqlite:///{DATA_DIR / 'llmsite.sqlite3'}"
+        env.str("DATABASE_URL", default="") or f"sqlite:///{DATA_DIR / 'llmsite.sqlite3'}",
+        pool=LLMSITE_DATABASE_POOL,
+        # Tests use several threads, which an in-memory database would not share.
+        test_file=DATA_DIR / "test.sqlite3",
     )
 }
 
@@ -290,6 +262,7 @@ LOGGING = {
         "django.security.DisallowedHost": {"level": "CRITICAL"},
         "daphne.server": {"level": "ERROR"},
         "torchao": {"level": "ERROR"},  # it warns of what it has for other processors
+        "torch.utils._pytree": {"level": "ERROR"},  # and torch of how torchao does things
     },
 }
 

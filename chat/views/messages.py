@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import generics
 from rest_framework.exceptions import PermissionDenied
@@ -100,10 +101,13 @@ class SendMessage(APIView):
 def refuse_foreign_pages(request: Request) -> None:
     """This GET starts work, so only our own pages and programs may send it.
 
-    Fetch Metadata (W3C) tells navigations and other sites apart; where a browser sends
-    none, Origin and Referer must be ours. Raises PermissionDenied.
+    Pages of LLMSITE_CORS_ORIGINS are programs when they come with a key. Fetch Metadata (W3C)
+    tells navigations and other sites apart; where a browser sends none, Origin and Referer must
+    be ours. Raises PermissionDenied.
     """
     headers = request.headers
+    if isinstance(request.auth, ApiKey) and may_call(headers.get("Origin")):
+        return
     if headers.get("Sec-Fetch-Mode") == "navigate":
         raise PermissionDenied("This address is for EventSource, not for navigation.")
     if headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
@@ -118,6 +122,13 @@ def refuse_foreign_pages(request: Request) -> None:
         source = headers.get(name)
         if source and host_of(source) != request.get_host():
             raise PermissionDenied("Other sites may not start a response here.")
+
+
+def may_call(origin: str | None) -> bool:
+    """Whether pages of this other origin may call the API."""
+    return bool(origin) and (
+        settings.CORS_ALLOW_ALL_ORIGINS or origin in settings.CORS_ALLOWED_ORIGINS
+    )
 
 
 def host_of(address: str) -> str:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from llmsite.databases import database
 from llmsite.environment import Environment, kept_secret_key, made_private
-from llmsite.settings import database
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +53,23 @@ def test_a_duration_may_be_none(monkeypatch, text, seconds):
     monkeypatch.setenv("LLMSITE_DRAIN_SECONDS", text)
 
     assert Environment().seconds("LLMSITE_DRAIN_SECONDS", default=10.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("", []),
+        ("*", ["*"]),
+        (
+            "https://chat.example.org, http://localhost:5173,http://[::1]:80",
+            ["https://chat.example.org", "http://localhost:5173", "http://[::1]:80"],
+        ),
+    ],
+)
+def test_origins_are_as_a_browser_names_them(monkeypatch, text, origins):
+    monkeypatch.setenv("LLMSITE_CORS_ORIGINS", text)
+
+    assert Environment().origins("LLMSITE_CORS_ORIGINS") == origins
 
 
 def test_the_secret_key_is_made_once_and_private(tmp_path):
@@ -111,6 +128,11 @@ def test_a_pool_has_one_setting_and_no_other():
         ("LLMSITE_LOGIN_FAILURES", "0"),
         ("ALLOWED_HOSTS", "http://chat.example.org"),
         ("LLMSITE_DATA", "/dev/null/x"),
+        ("LLMSITE_CORS_ORIGINS", "chat.example.org"),
+        ("LLMSITE_CORS_ORIGINS", "https://chat.example.org/"),
+        ("LLMSITE_CORS_ORIGINS", "https://*.example.org"),
+        ("LLMSITE_CORS_ORIGINS", "*, https://chat.example.org"),
+        ("LLMSITE_CORS_ORIGINS", "null"),
     ],
 )
 def test_nonsense_is_a_sentence_that_names_the_variable(name, value):

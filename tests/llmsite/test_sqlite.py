@@ -14,7 +14,7 @@ import pytest
 from django.db import DatabaseError
 from django.db.utils import ConnectionHandler
 
-from llmsite.settings import database
+from llmsite.databases import database
 from llmsite.sqlite import base
 from llmsite.sqlite.base import KEPT, Pool, file_of
 
