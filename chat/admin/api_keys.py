@@ -1,22 +1,56 @@
-"""Keys: made with `manage.py createkey`, revoked here."""
+"""Keys: made here or with `manage.py createkey`, shown once, revoked here."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.utils.translation import ngettext
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from chat.admin.filters import RevokedFilter, UserFilter
 from chat.admin.log import ChatAdmin
 from chat.models import ApiKey
 
 
+class NewKeyForm(forms.ModelForm):
+    """Whose a new key shall be, and what for."""
+
+    username = forms.CharField(
+        label="User",
+        help_text="By user name: whom the key acts as.",
+        widget=UnfoldAdminTextInputWidget,
+    )
+    name = forms.CharField(
+        help_text="What it is for: a program, a machine.",
+        max_length=100,
+        widget=UnfoldAdminTextInputWidget,
+    )
+
+    class Meta:
+        model = ApiKey
+        fields = ("name",)
+
+    def clean_username(self) -> str:
+        """A name is written by hand, as in the filters: nobody is looked for in a long list."""
+        users = get_user_model()
+        name = str(users.normalize_username(self.cleaned_data["username"]))
+        user = users.objects.filter(username=name, is_active=True).first()
+        if user is None:
+            raise ValidationError("No active user has this name.")
+        self.instance.user = user
+        return name
+
+
 @admin.register(ApiKey)
 class ApiKeyAdmin(ChatAdmin):
-    """Keys: made with `manage.py createkey`, revoked here."""
+    """Keys: made here or with `manage.py createkey`, shown once, revoked here."""
 
     list_display = ("name", "user", "prefix", "created_at", "last_used_at", "revoked_at")
     list_filter = (UserFilter, RevokedFilter)
@@ -27,13 +61,45 @@ class ApiKeyAdmin(ChatAdmin):
     fields = ("name", "owner", "prefix", "created_at", "last_used_at", "revoked_at")
     actions = ("revoke",)
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """The secret must be shown once, which a form cannot."""
-        return False
-
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """A revoked key stays: the record says which one asked."""
         return False
+
+    def get_form(self, request: HttpRequest, obj: Any = None, **options: Any) -> Any:
+        """Another one for a new key."""
+        return super().get_form(request, obj, **options) if obj else NewKeyForm
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Nothing of a new key is known yet."""
+        return super().get_fields(request, obj) if obj else ("username", "name")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """The same."""
+        return super().get_readonly_fields(request, obj) if obj else ()
+
+    def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> Any:
+        """With one button: what comes is the only sight of the secret."""
+        one_button = {"show_save_and_add_another": False, "show_save_and_continue": False}
+        return super().add_view(request, form_url, {**(extra_context or {}), **one_button})
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """A new key gets its secret, which the row keeps for its page alone."""
+        if not change:
+            obj.secret = obj.new_secret()
+        super().save_model(request, obj, form, change)
+
+    def response_add(self, request: HttpRequest, obj: Any, *_: Any) -> HttpResponse:
+        """The secret, in the answer itself: a redirect would have to keep it somewhere.
+
+        Pages of the admin are not stored by browsers.
+        """
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": "A new API key",
+            "key": obj,
+        }
+        return render(request, "chat/new_key.html", context)
 
     @admin.action(permissions=["change"], description="Revoke the selected keys")
     def revoke(self, request: HttpRequest, rows: QuerySet[ApiKey]) -> Any:

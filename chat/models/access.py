@@ -38,11 +38,16 @@ class ApiKey(models.Model):
     @classmethod
     def issue(cls, *, user: Any, name: str = "default") -> tuple[Self, str]:
         """A new key and its secret, which exists nowhere else from now on."""
-        secret = keys.generate()
-        row = cls.objects.create(
-            user=user, name=name, prefix=keys.prefix(secret), digest=keys.digest(secret)
-        )
+        row = cls(user=user, name=name)
+        secret = row.new_secret()
+        row.save(force_insert=True)
         return row, secret
+
+    def new_secret(self) -> str:
+        """A secret for a row that was not saved yet."""
+        secret = keys.generate()
+        self.prefix, self.digest = keys.prefix(secret), keys.digest(secret)
+        return secret
 
     @classmethod
     def find(cls, secret: str) -> Self | None:
