@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 
 from django.db import connections, transaction
+from django.db.models import QuerySet
 
 from chat import history, remote
 from chat.connections import Connection
@@ -77,14 +78,19 @@ def stop(response: Response) -> None:
         remote.request_stop(response)
 
 
-def remove(conversation: Conversation) -> None:
-    """Delete a conversation with everything in it; an answer under way ends at once."""
+def remove(conversation: Conversation, *, among: QuerySet[Conversation] | None = None) -> bool:
+    """Delete a conversation with everything in it; an answer under way ends at once.
+
+    among: those that it must still be one of. Whether it was deleted.
+    """
     rows = Response.objects.active().filter(prompt__conversation=conversation)
+    candidates = Conversation.objects.all() if among is None else among
     with transaction.atomic():
         # As `_hold` does: Django looks for all that depends on it before it deletes any of it.
-        held = Conversation.objects.select_for_update().filter(pk=conversation.pk).first()
+        held = candidates.select_for_update(of=("self",)).filter(pk=conversation.pk).first()
         under_way = list(rows.values_list("pk", flat=True))
         if held is not None:
             held.delete()
     for response_id in under_way:
         supervisor.recheck(response_id)
+    return held is not None

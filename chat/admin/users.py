@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
 from django.contrib.auth import admin as plain
 from django.contrib.auth.models import Group, User
+from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from chat.admin.lookups import FilterLookups
+from chat.models import ApiKey
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -21,6 +25,11 @@ class UserAdmin(FilterLookups, plain.UserAdmin, ModelAdmin):
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """What would go with people: conversations may not, keys that nothing points at may."""
+        found, counts, forbidden, protected = super().get_deleted_objects(objs, request)
+        return found, counts, forbidden - {ApiKey._meta.verbose_name}, protected
 
 
 @admin.register(Group)

@@ -1,16 +1,19 @@
-"""Options of commands that choose responses, each a filter of the log."""
+"""Options of commands that choose rows, each a filter."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from django.core.management.base import CommandError
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
+from django_filters import FilterSet
 
 from chat.filters import LogFilter
 from chat.models import Judgement, Response
 
+Row = TypeVar("Row", bound=Model)
 FILTERS = ("user", "conversation", "since", "until", "status", "verdict", "paths", "search")
 
 
@@ -30,13 +33,24 @@ def add_filters(parser: ArgumentParser) -> None:
 
 def chosen(options: dict[str, Any]) -> QuerySet[Response]:
     """The responses that the options choose. Raises CommandError, which names the option."""
-    given = {name: options[name] for name in FILTERS if options[name] not in (None, False)}
+    return filtered(LogFilter, Response.objects.all(), FILTERS, options)
+
+
+def filtered(
+    choice: type[FilterSet], rows: QuerySet[Row], names: Iterable[str], options: dict[str, Any]
+) -> QuerySet[Row]:
+    """The rows that the options of these names leave. Raises CommandError, which names one."""
+    given = {name: options[name] for name in names if options[name] not in (None, False)}
     for name in (name for name, value in given.items() if value == ""):
         # An empty variable of a script: as a filter it would leave everybody's log.
-        raise CommandError(f"--{name}: A value is required.")
-    choice = LogFilter(given, queryset=Response.objects.all())
-    if not choice.is_valid():
-        problems = (f"--{name}: {texts[0]}" for name, texts in choice.errors.items())
+        raise CommandError(f"{_option(name)}: A value is required.")
+    made = choice(given, queryset=rows)
+    if not made.is_valid():
+        problems = (f"{_option(name)}: {texts[0]}" for name, texts in made.errors.items())
         raise CommandError(" ".join(problems))
-    rows: QuerySet[Response] = choice.qs
-    return rows
+    left: QuerySet[Row] = made.qs
+    return left
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

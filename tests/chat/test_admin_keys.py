@@ -11,6 +11,7 @@ from django.test import Client
 from django.test.client import Client as Browser
 
 from chat.models import ApiKey
+from tests.chat.rows import answered
 
 ADD = "/admin/chat/apikey/add/"
 
@@ -107,3 +108,16 @@ def test_the_form_has_one_button(administrator):
     assert 'name="_save"' in page
     assert 'name="_addanother"' not in page
     assert 'name="_continue"' not in page
+
+
+def test_a_person_without_conversations_is_deleted_with_their_keys(administrator, user):
+    ApiKey.issue(user=user)
+    row = answered(user, "one", api_key=ApiKey.issue(user=user)[0])
+    address = f"/admin/auth/user/{user.pk}/delete/"
+    assert administrator.post(address, {"post": "yes"}).status_code == 403
+    assert ApiKey.objects.count() == 2
+    row.prompt.conversation.delete()
+
+    assert administrator.post(address, {"post": "yes"}).status_code == 302
+    assert ApiKey.objects.count() == 0
+    assert not type(user).objects.filter(username="ada").exists()
