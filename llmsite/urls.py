@@ -10,6 +10,7 @@ from drf_spectacular.views import SpectacularSwaggerView
 
 from chat.log_in_forms import LogInForm
 from chat.views.description import Description
+from chat.views.password import ChangePassword
 
 urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),
@@ -24,6 +25,7 @@ urlpatterns = [
         name="login",
     ),
     path("logout/", LogoutView.as_view(), name="logout"),
+    path("password/", ChangePassword.as_view(), name="password"),
     path("api/schema/", Description.as_view(), name="schema"),
     path(
         "api/docs/",

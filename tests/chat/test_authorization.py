@@ -11,7 +11,7 @@ from chat.models import ApiKey, Conversation, Prompt, Response
 
 PUBLIC = {"healthz", "readyz", "schema", "docs", "login"}
 FOR_STAFF = {"metrics"}  # test_metrics.py has its tests
-BY_SESSION = {"page", "logout"}  # for browsers; test_page.py has their tests
+BY_SESSION = {"page", "logout", "password"}  # for browsers; test_page.py has their tests
 # What is asked of each route. A route that is not here fails the test that looks for it.
 REQUESTS = {
     "new-message": [("POST", "/chat/new/message/", {"prompt": "a"})],
