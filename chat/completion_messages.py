@@ -113,7 +113,9 @@ class FunctionField(ClosedSerializer):
     def validate_strict(self, value: bool | None) -> bool | None:
         """Answers are not forced into a schema."""
         if value:
-            raise ValidationError("Only False is served.")
+            raise ValidationError(
+                "Only false is served: no answer is forced into a schema. Turn strict tools off."
+            )
         return value
 
 
