@@ -48,11 +48,25 @@ class ContentField(serializers.Field):
         return value
 
 
+class KeptField(serializers.JSONField):
+    """What a client keeps of an answer beside the text, and sends back with it.
+
+    It says once more what is said, or nothing: the model is not shown it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"required": False, "allow_null": True, **options})
+
+
 class CalledFunction(ClosedSerializer):
-    """What was called; the arguments are JSON in a text."""
+    """What was called; the arguments are JSON in a text.
+
+    parsed_arguments: of the official clients' `stream()` and `parse()`.
+    """
 
     name = TextField()
     arguments = TextField(allow_blank=True)
+    parsed_arguments = KeptField()
 
     def validate_arguments(self, value: str) -> dict[str, Any]:
         """An object of arguments. Raises ValidationError."""
@@ -78,7 +92,8 @@ class ToolCallField(ClosedSerializer):
     function = CalledFunction()
 
     def to_internal_value(self, data: Any) -> ToolCall:
-        return ToolCall(**super().to_internal_value(data)["function"])
+        called = super().to_internal_value(data)["function"]
+        return ToolCall(called["name"], called["arguments"])
 
 
 class FunctionField(ClosedSerializer):
@@ -98,7 +113,9 @@ class FunctionField(ClosedSerializer):
     def validate_strict(self, value: bool | None) -> bool | None:
         """Answers are not forced into a schema."""
         if value:
-            raise ValidationError("Only False is served.")
+            raise ValidationError(
+                "Only false is served: no answer is forced into a schema. Turn strict tools off."
+            )
         return value
 
 
@@ -114,7 +131,11 @@ class ToolField(ClosedSerializer):
 
 
 class MessageField(ClosedSerializer):
-    """One message. `name`, `refusal` and the like are taken when they are empty."""
+    """One message. `audio` and `function_call` are taken when they are null.
+
+    name, refusal: the model is not shown them. parsed: of the official clients' `stream()` and
+    `parse()`. provider_specific_fields: LiteLLM's, of every answer.
+    """
 
     role = serializers.ChoiceField(choices=list(ROLES))
     content = ContentField(required=False, allow_null=True)
@@ -125,6 +146,8 @@ class MessageField(ClosedSerializer):
     tool_calls = ToolCallField(many=True, required=False, allow_null=True)
     audio = serializers.JSONField(required=False, allow_null=True)
     function_call = serializers.JSONField(required=False, allow_null=True)
+    parsed = KeptField()
+    provider_specific_fields = KeptField()
 
     def to_internal_value(self, data: Any) -> Turn:
         values = super().to_internal_value(data)

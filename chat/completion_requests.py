@@ -115,7 +115,7 @@ class CompletionSerializer(SamplingSerializer):
         last = messages[-1]
         if last.role not in (Role.USER, Role.TOOL):
             raise ValidationError("The last message must have the role user or tool.")
-        if not last.content.strip():
+        if last.role == Role.USER and not last.content.strip():  # a tool may have nothing to say
             raise ValidationError("The last message has no text.")
         return messages
 

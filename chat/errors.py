@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 OPENAI_PREFIX = "/v1/"
+# Where OpenAI's clients ask that were given the server's address without /v1.
+OPENAI_UNPREFIXED = frozenset({"/chat/completions", "/models", "/responses", "/completions"})
 RESTART = 10  # seconds until a server that stops is probably back
 NO_KEY = "Who asks is not known: send `Authorization: Bearer` with an API key, or log in."
 AS_RENDERED = {"separators": (",", ":"), "ensure_ascii": False}  # by REST framework
@@ -140,10 +142,15 @@ class Failure:
 
     def body(self, path: str) -> dict[str, Any]:
         """The shape for the surface that `path` belongs to."""
-        return self.as_openai() if path.startswith(OPENAI_PREFIX) else self.as_problem()
+        return self.as_openai() if is_of_openai(path) else self.as_problem()
 
     def content_type(self, path: str) -> str:
-        return "application/json" if path.startswith(OPENAI_PREFIX) else PROBLEM_JSON
+        return "application/json" if is_of_openai(path) else PROBLEM_JSON
+
+
+def is_of_openai(path: str) -> bool:
+    """Whether OpenAI's clients ask there, which read no other shape of error than theirs."""
+    return path.startswith(OPENAI_PREFIX) or path in OPENAI_UNPREFIXED
 
 
 def failure_of(error: Exception) -> Failure | None:

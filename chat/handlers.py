@@ -10,9 +10,12 @@ from django.http import HttpRequest
 from django.shortcuts import render
 from django.views import defaults
 
-from chat.errors import UNFORESEEN, Code, Failure, respond
+from chat.errors import UNFORESEEN, Code, Failure, is_of_openai, respond
 
 ADMIN = "/admin/"
+NOTHING = "There is nothing here."
+# Many clients begin with another route of OpenAI's, or were given an address without /v1.
+OPENAI_ROUTES = "Of OpenAI's routes there are /v1/chat/completions and /v1/models here."
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> Any:
@@ -34,7 +37,8 @@ def permission_denied(request: HttpRequest, exception: Exception) -> Any:
 def not_found(request: HttpRequest, exception: Exception) -> Any:
     if request.path.startswith(ADMIN):
         return _page(request, 404, "Not found", "There is nothing at this address.")
-    return respond(Failure(404, Code.NOT_FOUND, "There is nothing here."), request.path)
+    sentence = OPENAI_ROUTES if is_of_openai(request.path) else NOTHING
+    return respond(Failure(404, Code.NOT_FOUND, sentence), request.path)
 
 
 def server_error(request: HttpRequest) -> Any:

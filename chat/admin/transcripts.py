@@ -50,7 +50,7 @@ def _entries_of(row: Prompt | Response) -> Iterator[Entry]:
         return
     for turn in row.earlier:
         yield _of_turn(turn)
-    if row.content or not row.earlier:
+    if row.content or row.role == Role.TOOL or not row.earlier:
         yield Entry(row.role, row.content, at=row.created_at)
 
 

@@ -125,9 +125,10 @@ class Prompt(models.Model):
         return shorten(self.content)
 
     def turns(self) -> list[Turn]:
-        """What this prompt adds to the conversation."""
+        """What this prompt adds to the conversation. A tool may have had nothing to say."""
         said = [Turn.from_json(turn) for turn in self.earlier]
-        return [*said, Turn(self.role, self.content)] if self.content else said
+        spoken = self.content or self.role == Role.TOOL
+        return [*said, Turn(self.role, self.content)] if spoken else said
 
 
 class ResponseQuerySet(models.QuerySet["Response"]):

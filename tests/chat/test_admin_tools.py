@@ -61,6 +61,13 @@ def test_what_a_tool_said_is_not_the_users(administrator, result):
     assert "tool: 22" in administrator.get(LIST).content.decode()
 
 
+def test_a_tool_that_said_nothing_is_shown_behind_the_turns_before_it(administrator, result):
+    result.prompt.content, result.prompt.earlier = "", [{"role": "user", "content": "Look"}]
+    result.prompt.save()
+
+    assert "<strong>tool</strong>" in transcript(administrator, result)
+
+
 def test_calls_that_a_client_told_of_are_shown(administrator, called):
     told = {"role": "assistant", "content": "", "tool_calls": CALLS}
     called.tool_calls, called.prompt.earlier = [], [told]

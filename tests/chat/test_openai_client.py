@@ -101,6 +101,20 @@ def test_another_model_is_a_not_found_error(client, engine):
     assert caught.value.code == "model_not_found"
 
 
+def test_another_route_of_openais_is_a_not_found_error_that_names_ours(client, engine):
+    with pytest.raises(openai.NotFoundError, match="/v1/chat/completions") as caught:
+        client.responses.create(model="demo", input="Say it")
+    assert caught.value.code == "not_found"
+
+
+def test_an_address_without_v1_is_a_not_found_error_that_names_it(server, key, engine):
+    with (
+        openai.OpenAI(base_url=server.address, api_key=key, max_retries=0) as client,
+        pytest.raises(openai.NotFoundError, match="/v1/chat/completions"),
+    ):
+        client.chat.completions.create(model="demo", messages=HELLO)
+
+
 def test_a_full_engine_is_a_rate_limit_error(client, serve):
     serve(ScriptedEngine(max_requests=0))
     with pytest.raises(openai.RateLimitError) as caught:

@@ -6,6 +6,7 @@ import json
 
 import openai
 import pytest
+from pydantic import BaseModel
 
 from chat.models import Conversation, Prompt, Response
 from tests.fakes import ScriptedEngine
@@ -18,6 +19,12 @@ FUNCTION = {
 TOOLS = [{"type": "function", "function": FUNCTION}]
 CALL = ("get_weather", "\n```python\n", "tool_call(city='北京', days=2)", "\n```")
 ASKED = {"role": "user", "content": "Weather in Beijing?"}
+
+
+class Weather(BaseModel):
+    """The weather now."""
+
+    city: str
 
 
 @pytest.fixture
@@ -131,6 +138,12 @@ BAD = {
     ),
     "nothing said": ({"messages": [{"role": "assistant"}, ASKED]}, "messages.0.content"),
 }
+
+
+def test_who_asks_for_strict_arguments_hears_what_to_do(client, engine):
+    function = openai.pydantic_function_tool(Weather)
+    with pytest.raises(openai.BadRequestError, match=r"Turn strict tools off\."):
+        client.chat.completions.create(model="demo", messages=[ASKED], tools=[function])
 
 
 @pytest.mark.parametrize(("change", "named"), BAD.values(), ids=BAD)
