@@ -16,6 +16,11 @@ ADMIN = "/admin/"
 NOTHING = "There is nothing here."
 # Many clients begin with another route of OpenAI's, or were given an address without /v1.
 OPENAI_ROUTES = "Of OpenAI's routes there are /v1/chat/completions and /v1/models here."
+# Each log-in makes another CSRF token, whichever tab it is in.
+OUTDATED = (
+    "This form is out of date: somebody has logged in or out in this browser since it was loaded,"
+    " or the browser keeps no cookies."
+)
 
 
 def bad_request(request: HttpRequest, exception: Exception) -> Any:
@@ -32,6 +37,13 @@ def permission_denied(request: HttpRequest, exception: Exception) -> Any:
     if request.path.startswith(ADMIN):
         return _page(request, 403, "Not allowed", "Your account has no right to do this.")
     return respond(Failure(403, Code.FORBIDDEN, "This is not allowed."), request.path)
+
+
+def outdated(request: HttpRequest, reason: str = "") -> Any:
+    """A form whose CSRF token is another one's. Programs and scripts never meet this page."""
+    if request.path.startswith(ADMIN):
+        return _page(request, 403, "Out of date", OUTDATED)
+    return render(request, "chat/outdated.html", {"sentence": OUTDATED}, status=403)
 
 
 def not_found(request: HttpRequest, exception: Exception) -> Any:

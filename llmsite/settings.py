@@ -178,6 +178,7 @@ WHITENOISE_MAX_AGE = 3600
 # The body gate in front of Django is the limit; Django must not refuse earlier in another shape.
 DATA_UPLOAD_MAX_MEMORY_SIZE = LLMSITE_MAX_BODY + 1
 
+CSRF_FAILURE_VIEW = "chat.handlers.outdated"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"

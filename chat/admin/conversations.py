@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from chat.admin.cells import NOTHING, text_block
 from chat.admin.filters import DaysFilter, PeriodFilter, UserFilter, uuid_of
 from chat.admin.log import ReadOnlyAdmin, may_view
 from chat.admin.transcripts import entries
@@ -29,7 +30,7 @@ class ConversationAdmin(ReadOnlyAdmin):
     list_with = ("user",)
     search_help_text = "Words of a title or a prompt, a user, an id"
     search_fields = ("title", "user__username", "prompts__content")
-    fields = ("title", "owner", "system", "created_at", "all_responses", "transcript")
+    fields = ("title", "owner", "persona", "created_at", "all_responses", "transcript")
 
     def changeform_view(
         self,
@@ -49,6 +50,11 @@ class ConversationAdmin(ReadOnlyAdmin):
         if (named := uuid_of(search_term)) is not None:
             return queryset.filter(pk=named), False
         return super().get_search_results(request, queryset, search_term)
+
+    @admin.display(description="persona")
+    def persona(self, row: Conversation) -> SafeString | str:
+        """The present one: each response's page says under which it was asked."""
+        return text_block(row.system) if row.system else NOTHING
 
     @admin.display(description="responses")
     def all_responses(self, row: Any) -> SafeString | str:

@@ -50,6 +50,10 @@ class PeriodFilter(DropdownFilter):
 class DaysFilter(RangeDateFilter):
     """From one day to another, both included."""
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.title = "days"  # no list has its column under the field's own name
+
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """A range of the field's index; what is no date bounds nothing."""
         if (first := self._day("from")) is not None:

@@ -87,7 +87,8 @@ class ResponseAdmin(ResponseColumns, Downloads, Judging, ReadOnlyAdmin):
                     ("prompt_tokens", "completion_tokens"),
                     ("first_token", "duration"),
                     ("speed", "unseen"),
-                    ("model", "revision", "adapter"),
+                    "model",
+                    ("revision", "adapter"),
                 )
             },
         ),

@@ -10,7 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
@@ -73,16 +73,27 @@ class Judging(ModelAdmin):
             self.message_user(request, "It is still being answered.", messages.WARNING)
         elif "withdraw" in request.POST:
             self._withdraw(request, row)
+        elif (form := VerdictForm(request.POST)).is_valid():
+            self._store(request, row, form)
         else:
-            self._store(request, row, VerdictForm(request.POST))
-        return redirect("admin:chat_response_change", row.pk)
+            return self._ask_again(request, object_id, form)
+        address = reverse("admin:chat_response_change", args=[row.pk])
+        return redirect(f"{address}{self._list_shown(request)}")
+
+    def _list_shown(self, request: HttpRequest) -> str:
+        """The filters of the list that the reviewer came from, as Django's own pages keep them."""
+        kept = self.get_preserved_filters(request)
+        return f"?{kept}" if kept else ""
+
+    def _ask_again(self, request: Any, object_id: str, form: VerdictForm) -> HttpResponse:
+        """The page once more, with what was typed and what is wrong with it."""
+        for name, problems in form.errors.items():
+            label = form.fields[name].label
+            self.message_user(request, f"{label}: {problems[0]}", messages.ERROR)
+        request.method, request.verdict_form = "GET", form  # it is shown, and changes nothing
+        return self.changeform_view(request, object_id)
 
     def _store(self, request: HttpRequest, row: Response, form: VerdictForm) -> None:
-        if not form.is_valid():
-            for name, problems in form.errors.items():
-                label = form.fields[name].label
-                self.message_user(request, f"{label}: {problems[0]}", messages.ERROR)
-            return
         told = {**form.cleaned_data, "judged_at": timezone.now()}
         Verdict.objects.update_or_create(told, response=row, reviewer_id=request.user.pk)
         self._note(request, row, f"Judged {told['value']}.")
@@ -111,5 +122,8 @@ class Judging(ModelAdmin):
         context: dict[str, Any] = {"verdicts": row.verdicts.select_related("reviewer")}
         if not row.active and self.has_judge_permission(row.request):
             own = row.verdicts.filter(reviewer=row.request.user.pk).first()
-            context |= {"form": VerdictForm(instance=own), "own": own, "response": row}
+            form = getattr(row.request, "verdict_form", None) or VerdictForm(instance=own)
+            address = reverse("admin:chat_response_judge", args=[row.pk])
+            address += self._list_shown(row.request)
+            context |= {"form": form, "own": own, "address": address}
         return render_to_string("chat/verdicts.html", context)

@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from chat.models import ApiKey, Prompt, Response, Verdict
+from tests.chat.contrast import CONTRAST
 from tests.fakes import ScriptedEngine
 
 pytest_plugins = ["tests.browser"]
@@ -15,6 +16,21 @@ LOG = "/admin/chat/response/"
 ROWS = "#result_list tbody tr"
 FIELDS = """[...document.querySelectorAll(
     "#response_form :is(input:not([type=hidden]), textarea, select)")].map(it => it.name)"""
+# Whether a value is no longer than its place in its line.
+WITHIN = """(it) => {
+    const right = (box) => box.getBoundingClientRect().right;
+    return it.scrollWidth <= it.clientWidth && right(it) <= right(it.closest(".field-line"));
+}"""
+# Whether the first of three words stands at the right.
+FIRST_IS_RIGHT = """(it) => {
+    const [first, second] = [[0, 5], [6, 13]].map(([from, to]) => {
+        const range = document.createRange();
+        range.setStart(it.firstChild, from);
+        range.setEnd(it.firstChild, to);
+        return range.getBoundingClientRect();
+    });
+    return first.left > second.left;
+}"""
 HOSTILE = '<script>alert(1)</script><img src="https://evil.example/x">'
 
 
@@ -123,6 +139,54 @@ def test_a_word_without_end_leaves_every_column_in_sight(signed_in, log):
         "it => [it.scrollWidth, it.clientWidth]"
     )
     assert inner <= outer, "nothing is cut off at the right"
+
+
+def test_long_names_and_ids_stay_beside_each_other(signed_in, log):
+    names = {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "adapter": "lora@" + "b" * 64}
+    Response.objects.update(revision="a" * 40, **names)
+    ApiKey.objects.update(name="k" * 100)
+    signed_in.goto(f"{LOG}{log['message_id']}/change/")
+
+    for value in ("a" * 40, names["model"], names["adapter"], "k" * 100, log["message_id"]):
+        shown = signed_in.locator(".readonly", has_text=value)
+        assert shown.evaluate(WITHIN), f"{value} runs into its neighbour"
+    assert signed_in.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_the_small_print_can_be_read(signed_in, log):
+    row = Response.objects.get(pk=log["message_id"])
+    Verdict.objects.create(response=row, reviewer=row.user, value="good")
+    for scheme in ("light", "dark"):
+        signed_in.emulate_media(color_scheme=scheme)
+        signed_in.goto(f"{LOG}{row.pk}/change/")
+        assert signed_in.locator(".chat-verdicts span").evaluate(CONTRAST) >= 4.5
+        signed_in.goto(f"/admin/chat/conversation/{log['conversation']}/change/")
+        assert signed_in.locator(".chat-transcript time").first.evaluate(CONTRAST) >= 4.5
+
+
+def test_what_is_written_from_right_to_left_is_in_its_order(signed_in, log):
+    Prompt.objects.update(content="مرحبا English نص")
+    Response.objects.update(text="-")
+    signed_in.goto(LOG)
+    assert signed_in.locator(f"{ROWS} .field-prompt_text").first.evaluate(FIRST_IS_RIGHT)
+
+
+def test_who_judges_stays_with_the_list_they_came_from(signed_in, log):
+    signed_in.goto(f"{LOG}?verdict=none&user=ada")
+    signed_in.locator(ROWS).nth(2).get_by_role("link").first.click()
+    why = signed_in.get_by_label("Why, if you like")
+    why.fill("Because\nof this")
+    signed_in.get_by_role("button", name="Judge").click()
+    expect(signed_in.get_by_text("This field is required.")).to_be_visible()
+    expect(why).to_have_value("Because\nof this")
+
+    signed_in.get_by_label("Good").check()
+    signed_in.get_by_role("button", name="Judge").click()
+    expect(signed_in.get_by_text("Your verdict is stored.")).to_be_visible()
+    assert Verdict.objects.get().note.splitlines() == ["Because", "of this"]
+    signed_in.get_by_role("button", name="Withdraw it").click()
+    signed_in.get_by_title("Go back").click()
+    signed_in.wait_for_url(f"**{LOG}?verdict=none&user=ada")
 
 
 def test_a_version_leads_to_its_path(signed_in, log, api, serve):

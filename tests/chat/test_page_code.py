@@ -95,6 +95,21 @@ def test_code_can_be_copied(signed_in, context, serve):
     assert selected.strip() == CODE.strip()
 
 
+def test_an_answer_is_copied_without_what_stands_on_its_blocks(signed_in, context, serve):
+    serve(ScriptedEngine(*PIECES))
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    signed_in.goto("/")
+    ask(signed_in, "Write it")
+    ended(signed_in)
+    signed_in.locator("#transcript").focus()
+    answer(signed_in).evaluate("(it) => getSelection().selectAllChildren(it)")
+    signed_in.keyboard.press("Control+C")
+
+    copied = signed_in.evaluate("navigator.clipboard.readText()")
+    lines = [line.rstrip() for line in copied.splitlines() if line.strip()]
+    assert lines == ["Look:", *(line.rstrip() for line in CODE.splitlines()), "That `is` all."]
+
+
 def test_only_fences_make_blocks(signed_in, serve):
     serve(ScriptedEngine())
     signed_in.goto("/")

@@ -5,25 +5,10 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.chat.contrast import CONTRAST
 from tests.chat.handling import ended
 
 pytest_plugins = ["tests.browser"]
-
-# Of a text on the page's own background, as WCAG 2 has it.
-CONTRAST = """(text) => {
-    const luminance = (colour) => {
-        const [red, green, blue] = colour.match(/\\d+/g).map((byte) => {
-            const share = byte / 255;
-            return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-        });
-        return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
-    };
-    const paper = document.body.appendChild(document.createElement("i"));
-    paper.style.background = "Canvas";
-    const both = [getComputedStyle(text).color, getComputedStyle(paper).backgroundColor];
-    const [dark, light] = both.map(luminance).sort((one, two) => one - two);
-    return (light + 0.05) / (dark + 0.05);
-}"""
 
 
 def log_in(page: Page, password: str) -> None:

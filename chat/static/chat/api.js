@@ -72,6 +72,10 @@ async function request(address, options) {
   if (response.status === 401) {
     throw new Refused("You are logged out. Reload the page to log in again.");
   }
+  if (response.status === 403) {
+    // Each log-in makes another CSRF token, whichever tab it is in.
+    throw new Refused("There was another log-in since this page was loaded. Reload it to go on.");
+  }
   // The server says why in a problem document (RFC 9457).
   const problem = await response.json().catch(() => null);
   const reason = problem?.detail ?? `The server answered with status ${response.status}.`;

@@ -3,6 +3,16 @@
 import { fit } from "./transcript.js";
 
 const $ = (id) => document.getElementById(id);
+// Somebody else may log in in the same tab.
+const UNSENT = `unsent of ${document.querySelector(".user").textContent}`;
+
+/** What is written outlives this page: to reload it is what whoever is logged out is told. */
+export function keepUnsent() {
+  window.addEventListener("pagehide", () => sessionStorage.setItem(UNSENT, $("prompt").value));
+  const kept = sessionStorage.getItem(UNSENT);
+  sessionStorage.removeItem(UNSENT);
+  if (kept && !$("prompt").value) setPrompt(kept);
+}
 
 export function setPrompt(text) {
   $("prompt").value = text;

@@ -89,6 +89,7 @@ function item(row) {
   titles.set(row.id, row.title || "Untitled");
   const link = element("a", "", titles.get(row.id));
   link.href = addressOf(row.id);
+  link.dir = "auto"; // a long title is cut at its end, wherever that is
   link.title = new Date(row.created_at).toLocaleString();
   made.append(link);
   return made;

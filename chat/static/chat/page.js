@@ -23,7 +23,7 @@
 
 import { Refused } from "./api.js";
 import * as asking from "./asking.js";
-import { focus, notice, setPrompt } from "./composer.js";
+import { focus, keepUnsent, notice, setPrompt } from "./composer.js";
 import * as conversation from "./conversation.js";
 import * as conversations from "./conversations.js";
 import { watchModel } from "./model.js";
@@ -32,6 +32,7 @@ import { fit, submitOnEnter } from "./transcript.js";
 
 const PAUSE = 200; // milliseconds in which nobody types
 let looking = null; // the timer of the next search
+const narrow = matchMedia("(max-width: 48rem)"); // as in page.css: the list is a menu
 const $ = (id) => document.getElementById(id);
 
 async function send() {
@@ -121,6 +122,7 @@ function toggleMenu(open) {
   const wasInside = menuIsOpen() && $("sidebar").contains(document.activeElement);
   document.body.classList.toggle("menu-open", open);
   $("menu").setAttribute("aria-expanded", String(open));
+  for (const behind of document.querySelectorAll("#transcript, .field")) behind.inert = open;
   if (open) $("new").focus();
   else if (wasInside) $("menu").focus();
 }
@@ -142,6 +144,7 @@ $("menu").addEventListener("click", () => toggleMenu(!menuIsOpen()));
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && menuIsOpen()) toggleMenu(false);
 });
+narrow.addEventListener("change", () => toggleMenu(false));
 $("new").addEventListener("click", () => {
   goTo(location.pathname);
   focus();
@@ -152,6 +155,7 @@ window.addEventListener("pageshow", (event) => event.persisted && open());
 document.addEventListener("visibilitychange", lookAgain);
 window.addEventListener("focus", lookAgain);
 
+keepUnsent();
 asking.whenNew(learn);
 watchModel();
 list();

@@ -143,6 +143,7 @@ function openEditor({ root, text, actions }, content, onEdit) {
   const form = element("form", "editor");
   const field = element("textarea", "");
   field.value = content;
+  field.dir = "auto";
   field.setAttribute("aria-label", "Edit the prompt");
   const close = () => {
     form.remove();
@@ -175,8 +176,10 @@ function openEditor({ root, text, actions }, content, onEdit) {
 
 /** Enter sends, Shift + Enter makes a new line. */
 export function submitOnEnter(event) {
-  // While an input method composes (Chinese, Japanese), Enter picks a word.
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  // While an input method composes (Chinese, Japanese), Enter picks a word. Safari has ended that
+  // by then, and only its code 229 tells.
+  const composes = event.isComposing || event.keyCode === 229;
+  if (event.key !== "Enter" || event.shiftKey || composes) return;
   event.preventDefault();
   event.target.form.requestSubmit();
 }
