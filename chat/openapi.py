@@ -5,8 +5,11 @@ drf-spectacular's postprocessing hook; the shapes are those of `chat.errors` and
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from chat.completion_requests import KINDS, NEUTRAL, RECORDED
+from chat.descriptions import of_field
 from chat.errors import OPENAI_PREFIX, PROBLEM_JSON, Code
 
 # What Swagger UI puts into a body to be tried; without it a value is made up for every field.
@@ -72,12 +75,40 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """The schema with all that."""
     schemas = result["components"]["schemas"]
     schemas |= {"Problem": PROBLEM, "OpenAIError": OPENAI_ERROR}
+    _recorded_and_neutral(schemas["Completion"])
     for name, example in EXAMPLES.items():
         schemas[name]["example"] = example
     for path, operations in result["paths"].items():
         for operation in operations.values():
             _complete(path, operation)
+            for parameter in operation["parameters"]:
+                _describe(parameter, path, parameter["name"])
+    for owner, schema in schemas.items():
+        for name, field in schema.get("properties", {}).items():
+            schema["properties"][name] = _describe(field, owner, name)
     return result
+
+
+def _recorded_and_neutral(completion: dict[str, Any]) -> None:
+    """The fields of a chat completion that its serializer is not shown."""
+    properties = completion["properties"]
+    del properties["client"]  # the serializer's own word for what is recorded
+    for name, kind in RECORDED.items():
+        described = "Recorded with the response."
+        properties[name] = {"type": KINDS[kind], "nullable": True, "description": described}
+    for name, values in NEUTRAL.items():
+        served = " and ".join(json.dumps(value) for value in (*values, None))
+        properties[name] = {"nullable": True, "description": f"Taken are {served}."}
+
+
+def _describe(field: dict[str, Any], owner: str, name: str) -> dict[str, Any]:
+    """A parameter or property, with what it means if it did not say so."""
+    sentence = of_field(owner, name)
+    if sentence and "description" not in field:
+        if "$ref" in field:  # beside which OpenAPI 3.0 reads nothing
+            return {"allOf": [field], "description": sentence}
+        field["description"] = sentence
+    return field
 
 
 def _complete(path: str, operation: dict[str, Any]) -> None:

@@ -12,6 +12,9 @@ from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 
+from chat.completion_requests import NEUTRAL, RECORDED
+from chat.descriptions import FIELDS
+
 UNDESCRIBED = {"page"}  # for people
 
 
@@ -46,6 +49,45 @@ def test_every_operation_says_what_it_does_and_answers(schema):
         for method, operation in operations.items():
             assert operation.get("description"), (method, path)
             assert operation["responses"], (method, path)
+
+
+def named_fields(schema) -> dict[tuple[str, str], dict]:
+    """Every parameter by its path and name, every property by its component and name."""
+    parameters = {
+        (path, parameter["name"]): parameter
+        for path, operations in schema["paths"].items()
+        for operation in operations.values()
+        for parameter in operation["parameters"]
+    }
+    properties = {
+        (owner, name): field
+        for owner, component in schema["components"]["schemas"].items()
+        for name, field in component.get("properties", {}).items()
+    }
+    return parameters | properties
+
+
+def test_every_field_says_what_it_means(schema):
+    fields = named_fields(schema)
+
+    assert len(fields) > 150
+    assert [named for named, field in fields.items() if not field.get("description")] == []
+
+
+def test_no_field_is_described_that_is_nowhere(schema):
+    fields = named_fields(schema)
+    names = {name for _, name in fields} | {f"{owner}.{name}" for owner, name in fields}
+
+    assert set(FIELDS) - names == set()
+
+
+def test_all_that_a_completion_may_have_is_described(schema):
+    completion = schema["components"]["schemas"]["Completion"]["properties"]
+
+    assert set(RECORDED) | set(NEUTRAL) | {"messages", "tools", "stream_options"} <= set(completion)
+    assert "client" not in completion
+    assert completion["metadata"]["type"] == "object"
+    assert completion["n"]["description"] == "Taken are 1 and null."
 
 
 def test_the_description_names_the_fields_of_a_message(schema):

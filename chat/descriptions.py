@@ -1,0 +1,120 @@
+"""What each field of the API means, in a sentence, for its description (OpenAPI).
+
+By name, since a name means the same on every route; `Owner.name` where it does not.
+"""
+
+from __future__ import annotations
+
+FIELDS = {
+    # What is asked.
+    "prompt": "What is asked.",
+    "history": "The turns before, where the caller keeps them: they are found again, and only what "
+    "is new is stored.",
+    "conversation": "The conversation's id.",
+    "messages": "The conversation so far; the last one is the user's or a tool's.",
+    "model": "The model that answered.",
+    "follows": "The response that the prompt follows; null is the conversation's beginning.",
+    "stream": "Answer with server-sent events.",
+    "stream_options": "What a stream carries besides text.",
+    "include_usage": "A last chunk with the numbers of tokens.",
+    "include_obfuscation": "Only false is served.",
+    "on_disconnect": "What happens when everybody who waited has left: `finish` or `stop`.",
+    "idempotency_key": "Names this prompt: asked again under it, it joins the first response.",
+    # How it is answered.
+    "max_tokens": "Tokens of the answer, at most; without it up to 512, what fits.",
+    "max_completion_tokens": "The newer name of `max_tokens`.",
+    "temperature": "0 always takes the likeliest token; without it LLMSITE_TEMPERATURE.",
+    "top_p": "Of the likeliest tokens, as many as have this probability together.",
+    "top_k": "So many of the likeliest tokens; 0 is all of them.",
+    "seed": "The same prompt, settings and seed give the same text. Without it one is drawn.",
+    "stop": "A text or up to 16 of them: the answer ends before the first, which is no part of it.",
+    # Turns.
+    "role": "Who says it.",
+    "content": "What is said.",
+    "metadata": "Only empty metadata is served.",
+    "name": "A function's name; of a message it is taken, and the model is not shown it.",
+    "tool_call_id": "Which call this is the result of.",
+    "refusal": "It is taken, and the model is not shown it.",
+    "annotations": "They are taken, and the model is not shown them.",
+    "audio": "Only null is served.",
+    "function_call": "Only null is served.",
+    "parsed": "What the official client keeps of an answer; the model is not shown it.",
+    "parsed_arguments": "What the official client keeps of a call; the model is not shown it.",
+    "provider_specific_fields": "What LiteLLM keeps of an answer; the model is not shown it.",
+    # Functions.
+    "tools": "The functions that the model may call.",
+    "tool_calls": "The functions that were called.",
+    "function": "What is called, or may be.",
+    "arguments": "JSON, as a text.",
+    "description": "What the function does, for the model.",
+    "parameters": "What it takes, as JSON Schema.",
+    "strict": "Only false is served.",
+    "index": "Its place among the calls.",
+    "type": "Only `function`.",
+    # Conversations.
+    "title": "Up to 120 characters.",
+    "system": "The persona: what the model is told before everything that is said.",
+    "tree": "Every prompt, what it follows, and the ids of its responses.",
+    "path": "Prompts and responses with their texts, from the beginning to one response.",
+    "earlier": "Turns that a client sent before this prompt and that are no answers of ours.",
+    "responses": "The answers to this prompt.",
+    # What comes back.
+    "id": "The row's id.",
+    "message_id": "The response's id, without dashes.",
+    "response": "The answer's text.",
+    "text": "The answer's text.",
+    "status": "Where the response is.",
+    "finish_reason": "`stop`, `length`, `tool_calls`, `cancelled` or `error`; empty until then.",
+    "error": "Why it failed, or could not go on.",
+    "omitted": "Ids of earlier prompts and responses that did not fit the context.",
+    "usage": "Numbers of tokens.",
+    "prompt_tokens": "Tokens of the prompt, with all that was said before.",
+    "completion_tokens": "Tokens of the answer.",
+    "token_ids": "Every token of the answer.",
+    "revision": "Of the model.",
+    "adapter": "Name and revision of the LoRA in the weights.",
+    "surface": "The route that it was asked through.",
+    "api_key": "The name of the key that it was asked with.",
+    "imported": "Sent by a client as history, not generated here.",
+    "time": "Now, in the zone that TIME_ZONE names.",
+    "created_at": "When it was asked.",
+    "started_at": "When the engine got it.",
+    "first_token_at": "When its first token came.",
+    "finished_at": "When it ended.",
+    # Lists.
+    "cursor": "Where a page begins: follow `next`.",
+    "page_size": "Rows of a page, up to 200.",
+    "search": "Words, all of which were said.",
+    "since": "Asked then or later (ISO 8601).",
+    "until": "Asked before then (ISO 8601).",
+    "after": "So many characters of the text are there already.",
+    "next": "The address of the next page.",
+    "previous": "The address of the page before.",
+    "results": "The rows.",
+    # Where a name means something else.
+    "Answer.status": "200, for the tutorial's clients.",
+    "Answer.history": "All turns with this one and its answer: send them with the next prompt.",
+    "Message.conversation": "An own conversation to ask in: the server knows its history.",
+    "/sendMessage/.conversation": "An own conversation to ask in: the server knows its history.",
+    "Completion.model": "The served model: `demo` or whatever LLMSITE_MODEL says, or an alias.",
+    "Problem.status": "The status of the answer.",
+    "Problem.type": "Always `about:blank`.",
+    "Problem.title": "The status in words.",
+    "Problem.detail": "What is wrong, in a sentence.",
+    "Problem.code": "What is wrong, for programs.",
+    "Problem.errors": "Each wrong field with what is wrong with it.",
+    "Problem.message_id": "Of a response that was begun all the same.",
+    "OpenAIError.error": "What is wrong, as OpenAI's clients read it.",
+    "ConversationRow.created_at": "When it was begun.",
+    "ConversationTree.created_at": "When it was begun.",
+    "Response.prompt": "The prompt's id.",
+    "PromptRow.follows": "The response that it follows; null for a first prompt.",
+    "ToolCallField.id": "Named again by the result.",
+    "/api/conversations/{id}/.response": "To which response the path leads; without it the newest.",
+    "/v1/models/{name}.name": "The served model's name, or an alias.",
+}
+
+
+def of_field(owner: str, name: str) -> str | None:
+    """A sentence about a field of this component or path; None where nobody wrote one."""
+    return FIELDS.get(f"{owner}.{name}", FIELDS.get(name))
