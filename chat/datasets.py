@@ -21,7 +21,7 @@ from rest_framework.utils.encoders import JSONEncoder
 from chat import personas
 from chat.models import Prompt, Response, Verdict
 from chat.openai import tool_call
-from chat.representations import ConversationRowSerializer, ResponseSerializer
+from chat.representations import ConversationRowSerializer, ResponseRowSerializer
 from chat.trails import Tree
 from modelhost.types import Role, Tool, Turn
 
@@ -52,7 +52,7 @@ def line(row: Response, tree: Tree, layout: Format, *, verdicts: bool) -> str:
 def record(row: Response, *, verdicts: bool) -> dict[str, Any]:
     """A response with its prompt and conversation, and everything that is known of them."""
     data = {
-        "response": ResponseSerializer(row).data,
+        "response": ResponseRowSerializer(row).data,
         "prompt": {
             "id": row.prompt_id,
             "role": row.prompt.role,

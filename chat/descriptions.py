@@ -107,7 +107,7 @@ FIELDS = {
     "OpenAIError.error": "What is wrong, as OpenAI's clients read it.",
     "ConversationRow.created_at": "When it was begun.",
     "ConversationTree.created_at": "When it was begun.",
-    "Response.prompt": "The prompt's id.",
+    "ResponseRow.prompt": "The prompt's id.",
     "PromptRow.follows": "The response that it follows; null for a first prompt.",
     "ToolCallField.id": "Named again by the result.",
     "/api/conversations/{id}/.response": "To which response the path leads; without it the newest.",

@@ -48,7 +48,7 @@ class LoggedMessageSerializer(serializers.ModelSerializer[Response]):
         read_only_fields = fields
 
 
-class ResponseSerializer(serializers.ModelSerializer[Response]):
+class ResponseRowSerializer(serializers.ModelSerializer[Response]):
     """A response with all its figures."""
 
     message_id = serializers.CharField(source="pk.hex", read_only=True)

@@ -18,7 +18,7 @@ from chat.history import place_again
 from chat.models import Response
 from chat.ownership import own_prompt, own_response
 from chat.questions import Question
-from chat.representations import AnswerSerializer, ResponseSerializer
+from chat.representations import AnswerSerializer, ResponseRowSerializer
 from chat.requests import CursorSerializer, RegenerateSerializer
 from chat.views.asking import Stream, ask, attach, cursor_for, deliver, validated
 from modelhost.types import Role
@@ -31,7 +31,7 @@ EVENTS = OpenApiResponse(description="text/event-stream: the text behind the cur
 class ResponseDetail(generics.RetrieveAPIView[Response]):
     """One response with all its figures."""
 
-    serializer_class = ResponseSerializer
+    serializer_class = ResponseRowSerializer
     queryset = Response.objects.none()
 
     def get_queryset(self) -> Any:
@@ -59,14 +59,14 @@ class ResponseEvents(APIView):
 class ResponseStop(APIView):
     """The end of a response before its end."""
 
-    @extend_schema(request=None, responses=ResponseSerializer)
+    @extend_schema(request=None, responses=ResponseRowSerializer)
     def post(self, request: Request, pk: UUID) -> APIResponse:
         """Stop it; its text so far stays. One that has ended is shown as it is."""
         response = own_response(request.user, pk)
         live = responses.follow(response)
         responses.stop(response)
         live.wait(SETTLES_WITHIN)
-        return APIResponse(ResponseSerializer(own_response(request.user, pk)).data)
+        return APIResponse(ResponseRowSerializer(own_response(request.user, pk)).data)
 
 
 class PromptResponses(APIView):
