@@ -164,6 +164,8 @@ DATABASES = {
     )
 }
 
+SERIALIZATION_MODULES = {"json": "llmsite.dumps.json", "jsonl": "llmsite.dumps.jsonl"}
+
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
