@@ -113,6 +113,17 @@ def test_trouble_at_each_look_is_said_once(user, engine, caplog):
     assert said == [("ERROR", None)] * 2, "once for each time that it went away"
 
 
+@pytest.mark.parametrize("path", ["/", "/admin/", "/admin/chat/response/"])
+def test_a_page_says_what_the_api_says_while_it_is_away(client, user, path, caplog):
+    client.force_login(user)
+    with looks_fail():
+        answer = client.get(path)
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert [one.exc_info for one in caplog.records] == [None] * len(caplog.records)
+
+
 @contextmanager
 def looks_fail() -> Iterator[None]:
     """The database answers no question."""
