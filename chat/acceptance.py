@@ -17,7 +17,7 @@ from django.db import transaction
 from django.http import Http404
 from django.utils import timezone
 
-from chat import history, personas, responses, storage
+from chat import history, metrics, personas, responses, storage
 from chat.admission import admission
 from chat.errors import ConversationBusy, ServerStopping
 from chat.idempotency import Attempt, KeyTaken
@@ -195,7 +195,8 @@ def _start(response: Response, prepared: Prepared, leave: Callable[[], None]) ->
         if supervisor.draining:  # the engine was stopped after it had said that it would
             release(response.pk)
             raise ServerStopping from error
-        settle(response.pk, Response.Status.FAILED, error=str(error))
+        if settle(response.pk, Response.Status.FAILED, error=str(error)):
+            metrics.given_up(Response.Status.FAILED)
         raise
     live = supervisor.live(response.pk)
     live.position = lambda: engine.position(ticket)

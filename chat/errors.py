@@ -14,13 +14,13 @@ from typing import Any
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
-from django.db import InterfaceError, OperationalError
 from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
 from chat import metrics
 from chat.admission import Overloaded
+from chat.database import outage
 from chat.idempotency import HEADER, KeyReused
 from chat.readers import RETRY_AFTER, TooManyStreams
 from chat.storage import DiskFull
@@ -162,9 +162,8 @@ def failure_of(error: Exception) -> Failure | None:
         return _of_modelhost(error)
     if isinstance(error, exceptions.APIException):
         return _of_rest_framework(error)
-    if isinstance(error, OperationalError | InterfaceError):
+    if sentence := outage(error):
         logger.error("the database did not answer: %s", error)
-        sentence = "The database does not answer."
         return Failure(503, Code.DATABASE_UNAVAILABLE, sentence, retry_after=5)
     return _of_chat(error)
 

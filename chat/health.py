@@ -41,6 +41,8 @@ def readiness() -> Health:
         card = host.engine().card
         if not supervisor.well:
             raise NotReady("Responses cannot be written at the moment.")
+        if supervisor.missing:
+            raise NotReady("The database is not prepared for this version; the log says more.")
         storage.check()
     except (ModelHostError, storage.DiskFull) as error:
         return Health(_waiting(str(error)), 503, FRESH | RETRY_AFTER)

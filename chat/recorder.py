@@ -20,7 +20,6 @@ from django.db import (
 )
 from django.utils import timezone
 
-from chat import metrics
 from chat.live import Outcome
 from chat.models import Response
 from chat.record import RELEASED, SETTLED, WORKER, Hold, Record
@@ -54,7 +53,7 @@ def commit(records: Sequence[Record]) -> Exception | None:
         if len(records) > 1:
             errors = [commit([record]) for record in records]
             return next((one for one in errors if one), None)
-        _give_up(records[0], error)
+        return _give_up(records[0], error)
     else:
         for record, (news, outcome, hold) in zip(records, said, strict=True):
             record.written(news, outcome, Hold.LOST if record.live.id in gone else hold)
@@ -75,14 +74,22 @@ def _keep_for_later(records: Sequence[Record]) -> None:
         record.dirty = True
 
 
-def _give_up(record: Record, error: Exception) -> None:
-    """This row refuses its values: say so in it, without them."""
+def _give_up(record: Record, error: Exception) -> Exception | None:
+    """This row refuses its values: say so in it, without them.
+
+    Where the database does not take that either it was not the values, and nothing is given up: it
+    is read only, or lacks a column, or is damaged. What it said then.
+    """
+    sentence = "The response could not be stored."
+    try:
+        settle(record.live.id, Response.Status.FAILED, error=sentence)
+    except (DatabaseError, InterfaceError) as refusal:
+        return refusal
     logger.error("response %s cannot be stored: %s", record.live.id, error)
     usage = record.finish.usage if record.finish else Usage(0, len(record.token_ids))
-    sentence = "The response could not be stored."
     record.settle(Finish(FinishReason.ERROR, usage, sentence))
-    settle(record.live.id, Response.Status.FAILED, error=sentence)
     record.stored = record.outcome
+    return None
 
 
 def release(response_id: uuid.UUID, **more: Any) -> None:
@@ -91,15 +98,15 @@ def release(response_id: uuid.UUID, **more: Any) -> None:
     rows.update(**{**RELEASED, **more}, lease_until=timezone.now())
 
 
-def settle(response_id: uuid.UUID, status: str, *, error: str = "", **more: Any) -> None:
-    """End a response of this process that is not, or not any more, generated."""
-    ended = Response.objects.active().filter(pk=response_id, worker=WORKER)
-    if ended.update(
+def settle(response_id: uuid.UUID, status: str, *, error: str = "", **more: Any) -> bool:
+    """End a response of this process that is not, or not any more, generated; whether it was."""
+    rows = Response.objects.active().filter(pk=response_id, worker=WORKER)
+    ended = rows.update(
         status=status,
         finish_reason=FinishReason.ERROR if error else FinishReason.CANCELLED,
         error=error,
         finished_at=timezone.now(),
         **more,
         **SETTLED,
-    ):
-        metrics.given_up(status)
+    )
+    return bool(ended)

@@ -17,6 +17,7 @@ from django.db import Error
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
+from chat import metrics
 from chat.admission import admission, caller_of
 from chat.exchanges import extend_fingerprint
 from chat.live import LiveResponse
@@ -191,10 +192,11 @@ def _check(row: Response, engine: Engine) -> None:
 
 def _end(row: Response, status: Response.Status, *, error: str = "") -> None:
     logger.info("response %s is %s. %s", row.pk, status, error)
-    settle(
+    if settle(
         row.pk,
         status,
         error=error,
         completion_tokens=len(row.token_ids),
         fingerprint=fingerprint_of(row),
-    )
+    ):
+        metrics.given_up(status)

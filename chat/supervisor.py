@@ -100,6 +100,11 @@ class Supervisor:
         since = min(self._round_at, self._upkeep.failing_since or self._round_at)
         return thread.is_alive() and time.monotonic() - since < SILENT
 
+    @property
+    def missing(self) -> list[str]:
+        """Migrations that the database lacks, as far as it was asked."""
+        return self._upkeep.missing or []
+
     def drain(self, seconds: float) -> None:
         """Let nothing new in, wait for what runs, leave the rest to the next process.
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from uuid import UUID
 
+from django.db import Error
+
 from chat import idempotency, metrics, recovery, remote
+from chat.database import missing_migrations
 from chat.live import LiveResponse, Outcome
 from chat.models import Response
 from chat.record import Hold, Record
@@ -33,6 +37,7 @@ class Upkeep:
 
     running: what this process carries; what has ended is removed from it here.
     failing_since: since when (`time.monotonic`) nothing could be written; None when it can.
+    missing: migrations that the database lacks; None while that is not known.
     lives: all live responses that somebody holds. live, adopt: the supervisor's.
     """
 
@@ -49,6 +54,8 @@ class Upkeep:
         self._live = live
         self._adopt = adopt
         self.failing_since: float | None = None
+        self.missing: list[str] | None = None
+        self._refused: set[str] = set()
 
     def write(self) -> None:
         """Everything new and every lease that grows old, in one transaction."""
@@ -86,28 +93,46 @@ class Upkeep:
         }
         if not elsewhere and not self._running:
             return
-        try:
+        with self._trying("look at responses of other processes"):
             remote.refresh(elsewhere)
             for response_id in remote.stop_requests() if self._running else ():
                 if entry := self._running.get(response_id):
                     stop(*entry)
-        except Exception:  # as above; the next look is soon
-            logger.exception("could not look at responses of other processes")
 
     def take_over(self) -> None:
         """Go on with what nobody carries any more."""
-        try:
-            engine = host.engine()
+        with self._trying("look for abandoned responses"), suppress(NotReady, LoadFailed):
+            if not self._is_prepared():
+                return
+            engine = host.engine()  # until there is one they wait, and so do their readers
             for row in recovery.claim(ours=list(self._running)):
                 carried = recovery.recover(row, engine, self._live(row.pk))
                 if carried is not None:
                     logger.info("going on with response %s", row.pk)
                     self._adopt(*carried)
             idempotency.forget_old()
-        except (NotReady, LoadFailed):
-            return  # they wait, and so do their readers
+
+    def _is_prepared(self) -> bool:
+        """Whether the database has what this version needs: asked until it has."""
+        if self.missing != []:
+            before, self.missing = self.missing, missing_migrations()
+            if self.missing and before is None:
+                names = ", ".join(self.missing)
+                logger.critical("the database lacks %s: run manage.py migrate", names)
+        return not self.missing
+
+    @contextmanager
+    def _trying(self, what: str) -> Iterator[None]:
+        """Whatever goes wrong is logged; what the database refuses once, however often it does."""
+        try:
+            yield
+            self._refused.discard(what)
+        except Error as error:
+            if what not in self._refused:
+                logger.error("could not %s, tried again until then: %s", what, error)
+            self._refused.add(what)
         except Exception:  # the next look is soon; a row that nobody foresaw ends nothing else
-            logger.exception("could not look for abandoned responses")
+            logger.exception("could not %s", what)
 
     def _drop(self, record: Record) -> None:
         """The row is not ours any more: what it says holds, whoever goes on with it."""

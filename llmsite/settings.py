@@ -106,6 +106,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "chat.outages.Outages",
     "axes.middleware.AxesMiddleware",  # the last one: it answers for who is locked out
 ]
 
@@ -135,6 +136,8 @@ DATABASES = {
         test_file=DATA_DIR / "test.sqlite3",
     )
 }
+
+SERIALIZATION_MODULES = {"json": "llmsite.dumps.json", "jsonl": "llmsite.dumps.jsonl"}
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},

@@ -21,6 +21,7 @@ def compiled(function: Callable[..., None], signature: Any, options: dict[str, A
     """As an earlier process kept it, or compiled now. Raises ImportError if numba cannot."""
     try:
         try:
+            FunctionCache(function)  # raises where there is no folder for it
             return _kept(function, cfunc(signature, cache=True, **options))
         except (OSError, RuntimeError) as error:  # it can be kept nowhere
             logger.info("%s is not kept: %s", function.__name__, error)

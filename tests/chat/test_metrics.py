@@ -14,11 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chat.errors import Code
 from chat.models import ApiKey, Response
-from chat.record import WORKER
-from chat.recorder import settle
 from chat.supervisor import supervisor
+from modelhost.errors import Busy
 from modelhost.host import host
-from tests.chat.rows import carried_elsewhere, left_behind
+from tests.chat.rows import left_behind
 from tests.fakes import ScriptedEngine
 from tests.web import eventually, next_text, read_events
 
@@ -106,12 +105,32 @@ def test_a_response_that_another_process_began_is_counted_with_what_was_made_her
     assert grown("response_seconds_sum") >= 60
 
 
-def test_a_response_that_cannot_go_on_is_counted_once(user, grown):
-    mine, theirs = left_behind(user, "Hel", worker=WORKER), carried_elsewhere(user, "Hel")
-    for row in (mine, mine, theirs):
-        settle(row.pk, Response.Status.INTERRUPTED, error="It cannot go on.")
+def test_a_response_that_cannot_go_on_is_counted_once(user, serve, grown):
+    row = left_behind(user, "Hel", model="another model")
+    serve(ScriptedEngine("Hello"))
+    supervisor.start(recover=True)
+    assert eventually(lambda: Response.objects.get(pk=row.pk).status == "interrupted")
 
-    assert grown("responses_total", status="interrupted") == 1
+    assert eventually(lambda: grown("responses_total", status="interrupted") == 1)
+
+
+def test_a_response_that_no_engine_takes_is_counted_once(api, engine, grown, monkeypatch):
+    def refuse(*_, **__):
+        raise Busy("No place is left.")
+
+    monkeypatch.setattr(engine, "submit", refuse)
+    assert api.post(MESSAGE, json={"prompt": "Hi"}).status_code == 429
+
+    assert grown("responses_total", status="failed") == 1
+
+
+def test_a_response_whose_row_refuses_its_values_is_counted_once(api, serve, grown):
+    serve(ScriptedEngine("a\x00b"))
+    answer = api.post(MESSAGE, json={"prompt": "Hi"})
+    ended = Response.objects.get()
+
+    assert (answer.status_code == 200) is (ended.status == "done")  # SQLite takes it
+    assert grown("responses_total", status=ended.status) == 1
 
 
 def test_what_is_refused_is_counted_by_its_code(api, engine, socket, grown):

@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from django.db import DataError, IntegrityError, InterfaceError, OperationalError, connection
+from django.db import (
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    connection,
+)
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -208,6 +216,17 @@ def test_a_row_that_cannot_be_stored_fails_alone(user, error):
     assert bad.stored == bad.outcome
     assert bad.stored.failed
     assert row.lease_until is None
+
+
+@pytest.mark.parametrize("error", [InternalError("read only"), ProgrammingError("no such column")])
+def test_what_takes_nothing_at_all_is_no_fault_of_a_row(user, error):
+    records = [record_of(user, "one"), record_of(user, "two")]
+    with trouble(error, times=99):
+        assert commit(records) is error
+    assert [(record.dirty, record.finish) for record in records] == [(True, None)] * 2
+
+    assert commit(records) is None
+    assert [row_of(record).text for record in records] == ["one", "two"]
 
 
 def test_a_row_that_is_gone_is_noticed(user):

@@ -24,7 +24,14 @@ class Deployed:
     """One server process over a prepared data folder."""
 
     def __init__(
-        self, server: str, data: Path, key: str, *, drain: float, pause: float = 0.002
+        self,
+        server: str,
+        data: Path,
+        key: str,
+        *,
+        drain: float,
+        pause: float = 0.002,
+        ready: bool = True,
     ) -> None:
         self.data = data
         self.port = free_port()
@@ -43,7 +50,7 @@ class Deployed:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        eventually(self._ready, seconds=30)
+        eventually(self._ready if ready else self._listens, seconds=60)
 
     @property
     def address(self) -> str:
@@ -101,12 +108,15 @@ class Deployed:
         with closing(sqlite3.connect(self.data / "llmsite.sqlite3")) as database:
             return database.execute("SELECT status, text FROM chat_response").fetchall()
 
-    def _ready(self) -> bool:
+    def _listens(self) -> bool:
         assert self._process.poll() is None, self.printed
         try:
-            return self.status_of("/readyz") == 200
+            return bool(self.status_of("/healthz"))
         except httpx.TransportError:
             return False
+
+    def _ready(self) -> bool:
+        return self._listens() and self.status_of("/readyz") == 200
 
 
 def prepared(data: Path) -> str:

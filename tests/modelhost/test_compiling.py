@@ -94,8 +94,12 @@ def test_a_file_that_cannot_be_read_does_not_matter(nothing, folder):
     assert built(nothing).address
 
 
-def test_a_kernel_that_can_be_kept_nowhere_is_compiled_all_the_same():
+def test_a_kernel_that_can_be_kept_nowhere_is_compiled_all_the_same(caplog):
+    caplog.set_level("INFO")
     assert built(defined(SOURCE)).address
+
+    [said] = caplog.records  # one line, nothing is broken
+    assert (said.levelname, said.exc_info) == ("INFO", None)
 
 
 def test_what_numba_cannot_compile_cannot_be_imported():

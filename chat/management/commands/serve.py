@@ -15,10 +15,10 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DatabaseError, connections, transaction
-from django.db.migrations.executor import MigrationExecutor
+from django.db import DatabaseError, IntegrityError, connections, transaction
 from django.utils.module_loading import import_string
 
+from chat.database import missing_migrations
 from chat.models import ApiKey
 
 ADMIN = "admin"
@@ -62,10 +62,22 @@ class Command(BaseCommand):
         os._exit(0)
 
     def _migrate(self) -> None:
-        connection = connections["default"]
-        executor = MigrationExecutor(connection)
-        if executor.migration_plan(executor.loader.graph.leaf_nodes()):
-            call_command("migrate", interactive=False, verbosity=0)
+        """Bring the database up to this version. Raises DatabaseError.
+
+        Where two processes begin at once, both find that something is missing, and one of them
+        that it is there already: then the rest is tried again, until nothing gets it further.
+        """
+        missing, in_vain = missing_migrations(), 0
+        while missing:
+            try:
+                call_command("migrate", interactive=False, verbosity=0)
+            except DatabaseError:
+                before, missing = missing, missing_migrations()
+                in_vain = in_vain + 1 if missing == before else 0
+                if in_vain > 1:
+                    raise
+            else:
+                return
 
     def _first_account(self) -> str | None:
         """An administrator and a key on an empty installation; the key, if it was made."""
@@ -76,7 +88,11 @@ class Command(BaseCommand):
         names = (ADMIN if at == 1 else f"{ADMIN}{at}" for at in count(1))
         name = next(name for name in names if not users.objects.filter(username=name).exists())
         with transaction.atomic():  # what could not be shown must not be there
-            user = users.objects.create_superuser(name, password=password)
+            try:
+                with transaction.atomic():
+                    user = users.objects.create_superuser(name, password=password)
+            except IntegrityError:
+                return None  # another process, which began at the same time, has shown its own
             _, key = ApiKey.issue(user=user, name="first key")
             self.stdout.write(f"Created the user {name}; these are shown this once:")
             self.stdout.write(f"  password  {password}")

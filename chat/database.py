@@ -1,0 +1,44 @@
+"""What the database's trouble means, for callers and for the log.
+
+Whether it has what this version needs, and which errors are the whole database's and neither a
+request's nor a row's: those pass, and whoever comes back is served.
+"""
+
+from __future__ import annotations
+
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+    connections,
+)
+from django.db.migrations.executor import MigrationExecutor
+
+SILENT = "The database does not answer."
+READ_ONLY = "The database takes nothing at the moment."
+OUTDATED = "The database is not prepared for this version of the service."
+
+# PostgreSQL's names (https://www.postgresql.org/docs/current/errcodes-appendix.html) of what is no
+# OperationalError there: a standby or a primary that steps down, a table or column that is missing.
+STATES = {"25006": READ_ONLY, "42P01": OUTDATED, "42703": OUTDATED}
+
+
+def outage(error: Exception) -> str | None:
+    """A sentence for callers where the database as a whole is the reason; None where it is not."""
+    if isinstance(error, OperationalError | InterfaceError):
+        return SILENT
+    if isinstance(error, InternalError | ProgrammingError):
+        return STATES.get(getattr(error.__cause__, "sqlstate", ""))
+    return None
+
+
+def missing_migrations() -> list[str]:
+    """What this version needs and the database has not been given, in order.
+
+    Raises django.db.Error where the database cannot be asked.
+    """
+    executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
