@@ -7,6 +7,7 @@ import * as exchanges from "./exchanges.js";
 import { addressInAPI, opened, open as openNext } from "./opened.js";
 import { get, refused } from "./reading.js";
 import { ended, isRunning, run } from "./running.js";
+import * as scrolling from "./scrolling.js";
 import * as transcript from "./transcript.js";
 import * as versions from "./versions.js";
 
@@ -43,7 +44,7 @@ async function load(mine) {
     if (!path.length) showNothing();
     opened.newest = endOf(path);
     showBeside(path, tree, mine);
-    transcript.toEnd();
+    scrolling.toEnd();
     composer.allow(true);
   } catch (error) {
     refused(error, mine);
@@ -86,7 +87,7 @@ async function showVersion(version, mine, then) {
     const address = `${addressInAPI()}?response=${versions.endOf(version)}`;
     const { path, tree } = await get(address, mine);
     if (isRunning() || version !== chosen) return;
-    transcript.inPlace(() => showBeside(path, tree, mine));
+    scrolling.inPlace(() => showBeside(path, tree, mine));
     then();
   } catch (error) {
     refused(error, mine);
@@ -104,9 +105,12 @@ function showPath(path, tree, mine) {
   const turns = exchanges.ofPath(path);
   const same = exchanges.shared(turns);
   exchanges.cut(same);
-  const growing = turns.slice(same).map((turn) => showStored(turn, mine)).at(-1);
-  versions.know(tree);
-  exchanges.markVersions();
+  let growing = null;
+  scrolling.stayAtEndOfAll(() => {
+    growing = turns.slice(same).map((turn) => showStored(turn, mine)).at(-1);
+    versions.know(tree);
+    exchanges.markVersions();
+  });
   return growing;
 }
 

@@ -14,6 +14,7 @@
  *   reading.js       what it is read from
  *   running.js       the one answer that grows
  *   transcript.js    the turns on the page
+ *   scrolling.js     where they are scrolled to
  *   prose.js         the text of an answer, with its code
  *   code.js          a block of code
  *   elements.js      what they are made of
