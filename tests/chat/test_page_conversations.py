@@ -10,6 +10,7 @@ from tests.fakes import ScriptedEngine, Turnstile
 
 pytest_plugins = ["tests.browser"]
 expect.set_options(timeout=15_000)
+NO_PAGE = {"results": [], "next": None}  # as when fifty newer ones are before it
 
 
 def test_conversations_are_opened_left_and_found_again(signed_in, api, engine):
@@ -62,6 +63,16 @@ def test_what_is_asked_before_the_conversation_is_there_waits_for_it(signed_in, 
     expect(signed_in.get_by_label("Your prompt")).to_have_value("")
     ended(signed_in)
     assert engine.prompt_text() == "user: Older\nassistant: Hello, world\nuser: Newer\n"
+
+
+def test_a_conversation_that_is_not_in_the_list_has_its_title(signed_in, api, engine):
+    first = api.post("/chat/new/message/", json={"prompt": "Older"}).json()
+    api.patch(f"/api/conversations/{first['conversation']}/", json={"title": "<b>Rivers</b>"})
+    signed_in.route("**/api/conversations/", lambda route: route.fulfill(json=NO_PAGE))
+    signed_in.goto(f"/?conversation={first['conversation']}")
+    expect(signed_in.get_by_role("heading", level=1)).to_have_text("<b>Rivers</b>")
+    expect(signed_in).to_have_title("<b>Rivers</b> · llmsite")
+    ended(signed_in)
 
 
 def test_a_list_that_is_read_again_leaves_the_keyboard_where_it_is(signed_in, api, engine):

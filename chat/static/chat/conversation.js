@@ -13,9 +13,14 @@ import * as versions from "./versions.js";
 
 let chosen = null; // the version that shall be shown
 let looking = null; // until it is known what other tabs have asked meanwhile
+let onTitle = () => null; // gets the id of a conversation that was read, and its title
 let reading = Promise.resolve(); // until what a prompt would follow is shown
 
 exchanges.whenChosen(choose);
+
+export function whenTitled(callback) {
+  onTitle = callback;
+}
 
 /** Resolves when it is known what a prompt would follow, also right after Stop; with false when
  *  something else is open by then. */
@@ -40,7 +45,8 @@ export async function open(id) {
 
 async function load(mine) {
   try {
-    const { path, tree } = await get(addressInAPI(), mine);
+    const { title, path, tree } = await get(addressInAPI(), mine);
+    onTitle(opened.id, title);
     if (!path.length) showNothing();
     opened.newest = endOf(path);
     showBeside(path, tree, mine);

@@ -79,6 +79,11 @@ function learn(id) {
   look();
 }
 
+function showTitle(id, title) {
+  conversations.remember(id, title);
+  markOpen();
+}
+
 /** Look for what is in the field: once somebody who types pauses. */
 function lookSoon() {
   clearTimeout(looking);
@@ -158,6 +163,7 @@ window.addEventListener("focus", lookAgain);
 
 keepUnsent();
 asking.whenNew(learn);
+conversation.whenTitled(showTitle);
 watchModel();
 list();
 open();
