@@ -93,6 +93,8 @@ function describeCall({ name, arguments: values }) {
 
 function remarks(row) {
   const said = [];
+  const nothing = !row.text.trim() && !row.tool_calls?.length;
+  if (nothing && row.status === "done") said.push("The answer is empty.");
   if (row.finish_reason === "length") said.push("The answer was cut off at the token limit.");
   if (row.status === "stopped") said.push("Stopped.");
   if (row.omitted?.length) {
