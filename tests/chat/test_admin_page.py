@@ -189,6 +189,17 @@ def test_who_judges_stays_with_the_list_they_came_from(signed_in, log):
     signed_in.wait_for_url(f"**{LOG}?verdict=none&user=ada")
 
 
+def test_a_name_without_end_leaves_every_column_in_sight(signed_in, log, user):
+    ApiKey.objects.update(name="k" * 100)
+    user.username = "n" * 150
+    user.save()
+    for name in ("apikey", "conversation"):
+        signed_in.goto(f"/admin/chat/{name}/")
+        expect(signed_in.locator(ROWS).first).to_contain_text("nnn")
+        right = signed_in.locator("#result_list").evaluate("it => it.getBoundingClientRect().right")
+        assert right <= 1280, name
+
+
 def test_a_version_leads_to_its_path(signed_in, log, api, serve):
     prompt = Response.objects.get(pk=log["message_id"]).prompt_id
     serve(ScriptedEngine("Paris, again."))

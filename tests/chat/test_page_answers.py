@@ -47,6 +47,16 @@ def test_again_works_on_what_failed(signed_in, serve):
     expect(signed_in.locator(".problem")).to_have_count(0)
 
 
+def test_an_answer_without_a_word_is_called_empty(signed_in, serve):
+    serve(ScriptedEngine(" "))
+    signed_in.goto("/")
+    ask(signed_in, "Say nothing")
+    for _ in range(2):  # as it comes, and from the record
+        expect(signed_in.locator(".remark")).to_have_text("The answer is empty.")
+        ended(signed_in)
+        signed_in.reload()
+
+
 def test_a_refused_again_leaves_the_answer(signed_in, serve, problems, settings):
     serve(ScriptedEngine())
     signed_in.goto("/")

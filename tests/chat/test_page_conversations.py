@@ -10,6 +10,7 @@ from tests.fakes import ScriptedEngine, Turnstile
 
 pytest_plugins = ["tests.browser"]
 expect.set_options(timeout=15_000)
+NO_PAGE = {"results": [], "next": None}  # as when fifty newer ones are before it
 
 
 def test_conversations_are_opened_left_and_found_again(signed_in, api, engine):
@@ -64,40 +65,14 @@ def test_what_is_asked_before_the_conversation_is_there_waits_for_it(signed_in, 
     assert engine.prompt_text() == "user: Older\nassistant: Hello, world\nuser: Newer\n"
 
 
-def test_a_narrow_screen_has_a_menu_and_one_can_log_out(signed_in, api, engine):
-    api.post("/chat/new/message/", json={"prompt": "Older"})
-    signed_in.set_viewport_size({"width": 390, "height": 780})
-    signed_in.goto("/")
-    link = signed_in.get_by_role("link", name="Older")
-    expect(link).to_be_hidden()
-    button(signed_in, "Conversations").click()
-    link.click()
-    expect(link).to_be_hidden()
-    expect(answer(signed_in)).to_have_text("Hello, world")
-
-    button(signed_in, "Conversations").click()
-    signed_in.get_by_role("button", name="Log out").click()
-    signed_in.wait_for_url("**/login/**")
-    signed_in.goto("/")
-    expect(signed_in.locator("[name=password]")).to_be_visible()
-
-
-def test_the_keyboard_never_gets_behind_the_open_menu(signed_in, api, engine):
+def test_a_conversation_that_is_not_in_the_list_has_its_title(signed_in, api, engine):
     first = api.post("/chat/new/message/", json={"prompt": "Older"}).json()
-    signed_in.set_viewport_size({"width": 640, "height": 400})  # 1280 at 200 %
+    api.patch(f"/api/conversations/{first['conversation']}/", json={"title": "<b>Rivers</b>"})
+    signed_in.route("**/api/conversations/", lambda route: route.fulfill(json=NO_PAGE))
     signed_in.goto(f"/?conversation={first['conversation']}")
+    expect(signed_in.get_by_role("heading", level=1)).to_have_text("<b>Rivers</b>")
+    expect(signed_in).to_have_title("<b>Rivers</b> · llmsite")
     ended(signed_in)
-    button(signed_in, "Conversations").click()
-    button(signed_in, "Log out").focus()
-    signed_in.keyboard.press("Tab")
-    expect(button(signed_in, "Conversations")).to_be_focused()
-    signed_in.keyboard.press("Tab")
-    behind = "document.activeElement.closest('#transcript, #composer')"
-    assert signed_in.evaluate(behind) is None
-
-    signed_in.set_viewport_size({"width": 1280, "height": 800})  # the list is no menu any more
-    signed_in.get_by_label("Your prompt").click()
-    expect(signed_in.get_by_label("Your prompt")).to_be_focused()
 
 
 def test_a_list_that_is_read_again_leaves_the_keyboard_where_it_is(signed_in, api, engine):

@@ -9,6 +9,7 @@ import { watchModel } from "./model.js";
 import { addressInAPI, opened } from "./opened.js";
 import { away } from "./reading.js";
 import { current, ended, run } from "./running.js";
+import { toEnd } from "./scrolling.js";
 import * as transcript from "./transcript.js";
 import * as versions from "./versions.js";
 
@@ -81,7 +82,7 @@ async function answer(exchange, address, body, undo) {
   const mine = opened.view;
   composer.notice();
   exchange.answer = transcript.addAnswer(() => again(exchange));
-  transcript.toEnd(); // whoever asks wants to see it, wherever they were reading
+  toEnd(); // whoever asks wants to see it, wherever they were reading
   run("");
   composer.focus(); // what was pressed may be gone
   let id = null;

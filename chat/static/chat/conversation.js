@@ -7,14 +7,20 @@ import * as exchanges from "./exchanges.js";
 import { addressInAPI, opened, open as openNext } from "./opened.js";
 import { get, refused } from "./reading.js";
 import { ended, isRunning, run } from "./running.js";
+import * as scrolling from "./scrolling.js";
 import * as transcript from "./transcript.js";
 import * as versions from "./versions.js";
 
 let chosen = null; // the version that shall be shown
 let looking = null; // until it is known what other tabs have asked meanwhile
+let onTitle = () => null; // gets the id of a conversation that was read, and its title
 let reading = Promise.resolve(); // until what a prompt would follow is shown
 
 exchanges.whenChosen(choose);
+
+export function whenTitled(callback) {
+  onTitle = callback;
+}
 
 /** Resolves when it is known what a prompt would follow, also right after Stop; with false when
  *  something else is open by then. */
@@ -39,11 +45,12 @@ export async function open(id) {
 
 async function load(mine) {
   try {
-    const { path, tree } = await get(addressInAPI(), mine);
+    const { title, path, tree } = await get(addressInAPI(), mine);
+    onTitle(opened.id, title);
     if (!path.length) showNothing();
     opened.newest = endOf(path);
     showBeside(path, tree, mine);
-    transcript.toEnd();
+    scrolling.toEnd();
     composer.allow(true);
   } catch (error) {
     refused(error, mine);
@@ -86,7 +93,7 @@ async function showVersion(version, mine, then) {
     const address = `${addressInAPI()}?response=${versions.endOf(version)}`;
     const { path, tree } = await get(address, mine);
     if (isRunning() || version !== chosen) return;
-    transcript.inPlace(() => showBeside(path, tree, mine));
+    scrolling.inPlace(() => showBeside(path, tree, mine));
     then();
   } catch (error) {
     refused(error, mine);
@@ -104,9 +111,12 @@ function showPath(path, tree, mine) {
   const turns = exchanges.ofPath(path);
   const same = exchanges.shared(turns);
   exchanges.cut(same);
-  const growing = turns.slice(same).map((turn) => showStored(turn, mine)).at(-1);
-  versions.know(tree);
-  exchanges.markVersions();
+  let growing = null;
+  scrolling.stayAtEndOfAll(() => {
+    growing = turns.slice(same).map((turn) => showStored(turn, mine)).at(-1);
+    versions.know(tree);
+    exchanges.markVersions();
+  });
   return growing;
 }
 

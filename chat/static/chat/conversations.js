@@ -7,7 +7,7 @@ const FIRST = "/api/conversations/";
 const list = document.getElementById("conversations");
 const older = document.getElementById("older");
 const none = document.getElementById("none");
-const titles = new Map(); // of all that were in the list, by id
+const titles = new Map(); // of all that were in the list or opened, by id
 let wanted = ""; // the words that are looked for
 let finding = null; // until what is shown is what is wanted
 let next = null; // the address of the next page
@@ -67,7 +67,12 @@ export function addressOf(id) {
   return `?conversation=${id}`;
 }
 
-/** Mark the open conversation, and return its title; empty when it was never in the list. */
+/** Remember the title of one that may not be in the list. */
+export function remember(id, title) {
+  titles.set(id, title || "Untitled");
+}
+
+/** Mark the open conversation, and return its title; empty as long as that is not known. */
 export function mark(id) {
   for (const link of list.querySelectorAll("a")) {
     const open = id !== null && link.search === addressOf(id);
@@ -86,7 +91,7 @@ function replace(items) {
 
 function item(row) {
   const made = document.createElement("li");
-  titles.set(row.id, row.title || "Untitled");
+  remember(row.id, row.title);
   const link = element("a", "", titles.get(row.id));
   link.href = addressOf(row.id);
   link.dir = "auto"; // a long title is cut at its end, wherever that is

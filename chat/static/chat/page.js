@@ -14,6 +14,7 @@
  *   reading.js       what it is read from
  *   running.js       the one answer that grows
  *   transcript.js    the turns on the page
+ *   scrolling.js     where they are scrolled to
  *   prose.js         the text of an answer, with its code
  *   code.js          a block of code
  *   elements.js      what they are made of
@@ -76,6 +77,11 @@ function learn(id) {
   history.replaceState(null, "", conversations.addressOf(id));
   $("search").value = ""; // the new one shall be seen
   look();
+}
+
+function showTitle(id, title) {
+  conversations.remember(id, title);
+  markOpen();
 }
 
 /** Look for what is in the field: once somebody who types pauses. */
@@ -157,6 +163,7 @@ window.addEventListener("focus", lookAgain);
 
 keepUnsent();
 asking.whenNew(learn);
+conversation.whenTitled(showTitle);
 watchModel();
 list();
 open();

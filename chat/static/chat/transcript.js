@@ -2,6 +2,7 @@
 
 import { button, element } from "./elements.js";
 import { growingText } from "./prose.js";
+import { stayAtEnd } from "./scrolling.js";
 
 const box = document.getElementById("transcript");
 
@@ -31,22 +32,11 @@ export function setBusy(busy) {
   box.classList.toggle("busy", busy);
 }
 
-export function toEnd() {
-  box.scrollTop = box.scrollHeight;
-}
-
 /** Take a turn and all below it out; what comes back puts them in again. */
 export function cutFrom(turn) {
   const turns = turn ? [...box.children].slice([...box.children].indexOf(turn)) : [];
   for (const cut of turns) cut.remove();
   return () => box.append(...turns);
-}
-
-/** Change turns without moving what is read above them. */
-export function inPlace(change) {
-  const top = box.scrollTop;
-  change();
-  box.scrollTop = top;
 }
 
 /** One turn: {root, text, actions}. */
@@ -103,6 +93,8 @@ function describeCall({ name, arguments: values }) {
 
 function remarks(row) {
   const said = [];
+  const nothing = !row.text.trim() && !row.tool_calls?.length;
+  if (nothing && row.status === "done") said.push("The answer is empty.");
   if (row.finish_reason === "length") said.push("The answer was cut off at the token limit.");
   if (row.status === "stopped") said.push("Stopped.");
   if (row.omitted?.length) {
@@ -188,11 +180,4 @@ export function submitOnEnter(event) {
 export function fit(field) {
   field.rows = 1;
   while (field.scrollHeight > field.clientHeight && field.rows < 8) field.rows += 1;
-}
-
-/** Keep the newest line in sight, unless the reader scrolled up. */
-function stayAtEnd(change) {
-  const wasAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 60;
-  change();
-  if (wasAtEnd) toEnd();
 }

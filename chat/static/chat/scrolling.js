@@ -1,0 +1,35 @@
+/* Where the transcript is scrolled to. */
+
+const box = document.getElementById("transcript");
+let known = false; // whether the end is in sight, before several changes
+
+export function toEnd() {
+  box.scrollTop = box.scrollHeight;
+}
+
+/** Keep the newest line in sight, unless the reader scrolled up. */
+export function stayAtEnd(change) {
+  if (known) return change();
+  const wasAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 60;
+  change();
+  if (wasAtEnd) toEnd();
+}
+
+/** The same for many changes: to look for the end between them would cost a layout each. */
+export function stayAtEndOfAll(change) {
+  stayAtEnd(() => {
+    known = true;
+    try {
+      change();
+    } finally {
+      known = false;
+    }
+  });
+}
+
+/** Change turns without moving what is read above them. */
+export function inPlace(change) {
+  const top = box.scrollTop;
+  change();
+  box.scrollTop = top;
+}
