@@ -107,8 +107,10 @@ def one_client(server: Started, number: int) -> tuple[int, float]:
         stream.raise_for_status()
         for line in stream.iter_lines():
             if line.startswith("data: "):
-                first = first or time.perf_counter() - begun
-                usage = json.loads(line[6:]).get("usage")
+                data = json.loads(line[6:])
+                if "text" in data:
+                    first = first or time.perf_counter() - begun
+                usage = data.get("usage")
                 tokens = usage["completion_tokens"] if usage else tokens
     if not tokens:
         raise RuntimeError("a stream ended without its usage")

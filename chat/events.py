@@ -16,7 +16,9 @@ from chat.models import Response
 from chat.questions import Accepted
 from modelhost.types import Role, Turn, Usage
 
-PING = ": ping\n\n"  # a comment: it shows that the stream lives
+# A comment: it shows that the stream lives. Behind one newline, because an empty line is an event
+# for some clients (httpx-sse, fetch-event-source), and one without data.
+PING = ": ping\n"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
@@ -58,11 +60,12 @@ class Event(NamedTuple):
         return {"type": self.name or "text", **self.data, **cursor}
 
 
-def opening(response_id: UUID, cursor: int) -> str:
-    """An id alone, at once: daphne holds the headers back until there is a first byte, and an
+def opening(response_id: UUID, conversation: UUID, cursor: int) -> Event:
+    """What is told at once: daphne holds the headers back until there is a first byte, and an
     EventSource that lost its connection before the first token must not ask anew.
     """
-    return f"id: {response_id.hex}:{cursor}\n\n"
+    data = {"message_id": response_id.hex, "conversation": str(conversation)}
+    return Event("accepted", data, cursor)
 
 
 def delta(response_id: UUID, text: str, cursor: int) -> Event:
@@ -131,18 +134,20 @@ async def follow(
 
 
 async def stream(
-    live: LiveResponse, after: int = 0, *, omitted: Sequence[str] = ()
+    live: LiveResponse, after: int = 0, *, conversation: UUID, omitted: Sequence[str] = ()
 ) -> AsyncGenerator[str, None]:
-    """The same as server-sent events."""
-    yield opening(live.id, after)
+    """The same as server-sent events, behind what is told at once."""
+    yield opening(live.id, conversation, after).as_sse()
     async with aclosing(follow(live, after, omitted=omitted)) as events:
         async for event in events:
             yield PING if event is None else event.as_sse()
 
 
-async def whole(live: LiveResponse, *, omitted: Sequence[str] = ()) -> AsyncGenerator[str, None]:
+async def whole(
+    live: LiveResponse, *, conversation: UUID, omitted: Sequence[str] = ()
+) -> AsyncGenerator[str, None]:
     """The complete text as a single piece, then the terminal event."""
-    yield opening(live.id, 0)
+    yield opening(live.id, conversation, 0).as_sse()
     async with aclosing(live.until_end()) as beats:
         async for _ in beats:
             yield PING

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.http import Http404
 
 from chat.models import Conversation, Prompt, Response
+from modelhost.types import Role
 
 
 def own_conversation(user: Any, conversation_id: UUID) -> Conversation:
@@ -16,8 +17,8 @@ def own_conversation(user: Any, conversation_id: UUID) -> Conversation:
 
 
 def own_prompt(user: Any, prompt_id: UUID) -> Prompt:
-    """The user's prompt with this id, if it has a text. Raises Http404."""
-    rows = Prompt.objects.for_user(user).exclude(content="")
+    """The user's prompt with this id, if it says something. Raises Http404."""
+    rows = Prompt.objects.for_user(user).exclude(content="", role=Role.USER)
     return _one(rows.select_related("conversation", "follows"), prompt_id)
 
 

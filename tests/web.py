@@ -55,11 +55,14 @@ class Event:
 
 
 def read_events(lines: Iterable[str]) -> Iterator[Event]:
-    """Parse an event stream (WHATWG HTML, 9.2.6), its data as JSON."""
+    """Parse an event stream (WHATWG HTML, 9.2.6), its data as JSON.
+
+    `accepted`, which opens each of ours and says nothing of the answer, is left out.
+    """
     name, data, last_id = "message", [], ""
     for line in lines:
         if not line:
-            if data:
+            if data and name != "accepted":
                 yield Event(name, json.loads("\n".join(data)), last_id)
             name, data = "message", []
         elif not line.startswith(":"):
@@ -71,6 +74,13 @@ def read_events(lines: Iterable[str]) -> Iterator[Event]:
                 data.append(value)
             elif field == "id":
                 last_id = value
+
+
+def opening_of(lines: Iterator[str]) -> str:
+    """The cursor that a stream of ours opens with, read up to what follows."""
+    opened = dict(line.split(": ", 1) for line in iter(lambda: next(lines), ""))
+    assert opened["event"] == "accepted"
+    return opened["id"]
 
 
 def stream(client: httpx.Client, method: str, path: str, **options: Any) -> list[Event]:

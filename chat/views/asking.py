@@ -72,7 +72,8 @@ def deliver(
     """The answer as the caller wants it: streamed, as one event, or as JSON."""
     if stream or wants_events(request):
         made = events.stream if stream else events.whole
-        told = made(accepted.live, omitted=accepted.omitted)
+        conversation = accepted.prompt.conversation_id
+        told = made(accepted.live, conversation=conversation, omitted=accepted.omitted)
         return sse_response(request, told, broken=events.broken(accepted.live.id))
     outcome = answer(request, accepted)
     return APIResponse(events.message(accepted, outcome), status=status)
@@ -89,7 +90,8 @@ def attach(request: Request, response: Response, after: int) -> Stream:
     take_place(request, readers)
     live = responses.follow(response)
     responses.wait_for(live, connection_of(request))
-    told = events.stream(live, after, omitted=response.omitted)
+    conversation = response.prompt.conversation_id
+    told = events.stream(live, after, conversation=conversation, omitted=response.omitted)
     return sse_response(request, told, broken=events.broken(live.id))
 
 

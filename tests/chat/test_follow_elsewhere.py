@@ -17,7 +17,7 @@ from chat.record import WORKER
 from chat.supervisor import supervisor
 from tests.chat.rows import carried_elsewhere, left_behind
 from tests.fakes import ScriptedEngine, Turnstile
-from tests.web import eventually, read_events, stream, text_of
+from tests.web import eventually, opening_of, read_events, stream, text_of
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -51,7 +51,7 @@ def test_an_end_without_news_is_an_end(api, user):
     row = carried_elsewhere(user, "Hello")
     with api.stream("GET", events_of(row, 5)) as response:
         lines = response.iter_lines()
-        assert next(lines) == f"id: {row.pk.hex}:5"
+        assert opening_of(lines) == f"{row.pk.hex}:5"
         write(row, status="stopped", finish_reason="cancelled")
         [done] = read_events(lines)
 
@@ -182,7 +182,7 @@ def test_a_cursor_beyond_the_stored_text_waits_for_what_is_behind_it(api, user, 
     row = left_behind(user, "Hello,")
     with api.stream("GET", events_of(row, 10)) as response:
         lines = response.iter_lines()
-        assert next(lines) == f"id: {row.pk.hex}:10"
+        assert opening_of(lines) == f"{row.pk.hex}:10"
         supervisor.start(recover=True)
         gate.admit(2)
         events = read_events(lines)

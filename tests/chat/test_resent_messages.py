@@ -113,6 +113,17 @@ def test_a_tool_may_have_nothing_to_say(client, serve):
     assert [row.role for row in Prompt.objects.order_by("created_at")] == ["user", "tool", "user"]
 
 
+def test_what_a_tool_did_not_say_is_answered_once_more(api, engine):
+    call = {**CALL, "function": {"name": "f", "arguments": "{}"}}
+    called = {"role": "assistant", "content": None, "tool_calls": [call]}
+    result = {"role": "tool", "tool_call_id": "c", "content": ""}
+    assert api.post(URL, json={"messages": [ASKED, called, result]}).status_code == 200
+    again = api.post(f"/api/prompts/{Prompt.objects.get(role='tool').pk}/responses/", json={})
+
+    assert again.status_code == 201
+    assert engine.prompts[0] == engine.prompts[1]
+
+
 def test_an_empty_result_in_a_history_that_a_client_brought_is_kept(api, engine):
     call = {**CALL, "function": {"name": "f", "arguments": "{}"}}
     messages = [

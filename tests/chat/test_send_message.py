@@ -10,7 +10,7 @@ from django.test import Client
 
 from chat.models import Prompt, Response
 from tests.fakes import ScriptedEngine, Turnstile
-from tests.web import read_events, stream, text_of
+from tests.web import opening_of, read_events, stream, text_of
 
 URL = "/sendMessage"
 
@@ -82,10 +82,10 @@ def test_a_reader_that_reconnects_gets_the_rest_of_the_running_response(api, ser
 def test_a_reader_that_lost_its_stream_before_the_first_token_does_not_ask_anew(api, serve, gate):
     engine = serve(ScriptedEngine(gate=gate))
     with api.stream("GET", URL, params={"prompt": "Say it"}) as response:
-        line = next(response.iter_lines())
-    assert line == f"id: {Response.objects.get().pk.hex}:0"
+        cursor = opening_of(response.iter_lines())
+    assert cursor == f"{Response.objects.get().pk.hex}:0"
 
-    last = {"Last-Event-ID": line.removeprefix("id: ")}
+    last = {"Last-Event-ID": cursor}
     gate.set()
     assert text_of(stream(api, "GET", URL, params={"prompt": "Say it"}, headers=last)) == (
         "Hello, world"

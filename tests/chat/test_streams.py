@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import uuid
 from pathlib import Path
 
@@ -32,7 +34,7 @@ def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_silent_stream_shows_that_it_lives(kind):
     live = LiveResponse(uuid.uuid4())
     seen = []
-    async for item in kind(live):
+    async for item in kind(live, conversation=live.id):
         seen.append(item)
         beats = seen.count(events.PING) if item == events.PING else 0
         if beats == 3:
@@ -40,17 +42,36 @@ async def test_a_silent_stream_shows_that_it_lives(kind):
         if beats == 6:
             live.close(Outcome(Response.Status.DONE, "stop", Usage(1, 1)))
 
-    assert seen[0] == f"id: {live.id.hex}:0\n\n"
+    assert seen[0].startswith(f"event: accepted\nid: {live.id.hex}:0\ndata: {{")
     assert seen[1:4] == [events.PING] * 3, "before the first token"
     told = [item for item in seen[1:] if item != events.PING]
     assert ['"text": "a"' in told[0], "event: done" in told[1]] == [True, True]
 
 
 @pytest.mark.usefixtures("quick_heart")
+@pytest.mark.parametrize("kind", [events.stream, events.whole])
+async def test_every_empty_line_ends_an_event_with_data(kind):
+    """Some clients, httpx-sse and fetch-event-source among them, make an event of each."""
+    live, conversation = LiveResponse(uuid.uuid4()), uuid.uuid4()
+    sent = ""
+    async for item in kind(live, conversation=conversation):
+        sent += item
+        if sent.count(": ping") == 3:
+            live.append("a")
+            live.close(Outcome(Response.Status.DONE, "stop", Usage(1, 1)))
+
+    *blocks, rest = sent.split("\n\n")
+    assert rest == ""
+    data = [json.loads(re.findall("^data: (.*)$", block, re.M)[0]) for block in blocks]
+    assert data[0] == {"message_id": live.id.hex, "conversation": str(conversation)}
+    assert [one.get("text") for one in data] == [None, "a", None]
+
+
+@pytest.mark.usefixtures("quick_heart")
 async def test_the_heart_of_a_whole_answer_beats_while_its_pieces_come():
     live = LiveResponse(uuid.uuid4())
-    told = events.whole(live)
-    assert (await anext(told)).startswith("id: ")
+    told = events.whole(live, conversation=live.id)
+    assert (await anext(told)).startswith("event: accepted\n")
     for _ in range(3):
         live.append("a")
         assert await anext(told) == events.PING
@@ -64,7 +85,7 @@ async def test_the_heart_of_a_whole_answer_beats_while_its_pieces_come():
 async def test_the_heart_beats_in_the_queue_and_the_place_is_told_once():
     live = LiveResponse(uuid.uuid4())
     live.position = lambda: 3
-    stream = events.stream(live)
+    stream = events.stream(live, conversation=live.id)
 
     seen = [await anext(stream) for _ in range(4)]
     await stream.aclose()
@@ -99,7 +120,7 @@ async def test_a_replay_of_many_pieces_lets_others_have_their_turn(settings):
             turns += 1
 
     task = asyncio.ensure_future(other())
-    async for _ in events.stream(live):
+    async for _ in events.stream(live, conversation=live.id):
         pass
     task.cancel()
 
@@ -111,7 +132,7 @@ async def test_a_replay_of_many_pieces_lets_others_have_their_turn(settings):
 async def test_a_reader_that_leaves_is_forgotten(seen):
     live = LiveResponse(uuid.uuid4())
     live.append("a")
-    stream = events.stream(live)
+    stream = events.stream(live, conversation=live.id)
     for _ in range(seen):  # the id, the text, a ping
         await anext(stream)
     await stream.aclose()

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.conftest import Installation
-from tests.web import eventually, next_text, read_events, text_of
+from tests.web import eventually, next_text, opening_of, read_events, text_of
 
 pytestmark = pytest.mark.model
 
@@ -37,8 +37,7 @@ def first_piece(installation: Installation) -> tuple[httpx.Client, Iterator[str]
     request = client.build_request("POST", ASK, json=body)
     stream = client.send(request, stream=True)
     lines = stream.iter_lines()
-    opening = next(line for line in lines if line.startswith("id:"))
-    return client, lines, opening.removeprefix("id: ").partition(":")[0]
+    return client, lines, opening_of(lines).partition(":")[0]
 
 
 def read_some(lines: Iterator[str], *, characters: int) -> tuple[str, str]:
