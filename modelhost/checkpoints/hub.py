@@ -1,4 +1,4 @@
-"""Any causal chat model that transformers knows natively and that has a chat template."""
+"""Causal chat models that transformers knows natively and that have a chat template."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from modelhost import waiting
-from modelhost.checkpoints import quantization
+from modelhost import attention, waiting
+from modelhost.checkpoints import quantization, servable
 from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.base import Description, Loaded, Placement, context_length, fingerprint
 from modelhost.checkpoints.published import HALVES
@@ -100,17 +100,19 @@ def load_folder(folder: Path, where: Placement, progress: Progress) -> Loaded:
 
 def _read(folder: Path, dtype: torch.dtype, progress: Progress) -> Any:
     loader: Any = AutoModelForCausalLM
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with reporting(progress):
         model, report = loader.from_pretrained(
             folder,
             dtype=dtype,
             trust_remote_code=False,
             use_safetensors=True,
-            attn_implementation="sdpa",
+            attn_implementation=servable.attention(config),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported, and refused below in clearer words
         )
     check_complete(folder, report)
+    model.config._attn_implementation = attention.NAME  # ours can do what the library's cannot
     return model
 
 
@@ -163,9 +165,11 @@ def load_config(folder: Path, config: dict[str, Any]) -> Any:
             "which is not a causal language model that transformers loads natively."
         )
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        known = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # as above: anything
         raise LoadFailed(f"{folder / 'config.json'} is not usable: {first_line(error)}.") from error
+    servable.check(folder, known)
+    return known
 
 
 def stop_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
