@@ -70,13 +70,23 @@ class HubCheckpoint:
     def _memory(self, config: Any, parameters: int, where: Placement) -> int:
         if where.quantize is None and not where.halves:
             return parameters * where.dtype.itemsize
-        with torch.device("meta"):
-            outline = AutoModelForCausalLM.from_config(config)
+        outline = self._outline(config)
         if where.halves:
             small = stored_small(self.folder)
             names = [f"{path}.weight" for path, _ in outline.named_modules()]
             return waiting.memory_bytes(outline, dict.fromkeys(names, small or where.dtype))
         return quantization.memory_bytes(outline, where.dtype, where.quantize)
+
+    def _outline(self, config: Any) -> Any:
+        """The network without numbers. Raises LoadFailed."""
+        config._attn_implementation = servable.attention(config)  # as it is loaded
+        try:
+            with torch.device("meta"):
+                return AutoModelForCausalLM.from_config(config)
+        except Exception as error:  # as below: anything
+            raise LoadFailed(
+                f"{self.folder / 'config.json'} is not usable: {first_line(error)}."
+            ) from error
 
 
 def load_folder(folder: Path, where: Placement, progress: Progress) -> Loaded:
@@ -101,9 +111,11 @@ def load_folder(folder: Path, where: Placement, progress: Progress) -> Loaded:
 def _read(folder: Path, dtype: torch.dtype, progress: Progress) -> Any:
     loader: Any = AutoModelForCausalLM
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config._attn_implementation = servable.attention(config)  # a file may name another one
     with reporting(progress):
         model, report = loader.from_pretrained(
             folder,
+            config=config,
             dtype=dtype,
             trust_remote_code=False,
             use_safetensors=True,
@@ -173,12 +185,15 @@ def load_config(folder: Path, config: dict[str, Any]) -> Any:
 
 
 def stop_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
-    """Every id that ends a turn: the generation config's and the tokenizer's own."""
+    """Every id that ends a turn: the generation config's and the tokenizer's own.
+
+    Where there is no generation config, transformers makes one of config.json.
+    """
     file = folder / "generation_config.json"
-    configured = None
+    if not file.exists():
+        file = folder / "config.json"
     try:
-        if file.exists():
-            configured = GenerationConfig.from_pretrained(folder).eos_token_id
+        configured = GenerationConfig.from_pretrained(folder, file.name).eos_token_id
     except Exception as error:  # as above: anything
         raise LoadFailed(f"{file} is not usable: {first_line(error)}.") from error
     ids = [*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id]

@@ -14,7 +14,7 @@ import torch
 from modelhost import checkpoints, loading
 from modelhost.checkpoints import Placement
 from modelhost.checkpoints.hub import INDEX, SINGLE
-from modelhost.errors import LoadFailed
+from modelhost.errors import LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec, Sampling, Turn
 from tests.modelhost.conftest import CPU
@@ -187,3 +187,38 @@ def test_a_model_that_does_not_say_its_context_has_a_modest_one():
         )
         == 2048
     )
+
+
+def test_ids_that_end_a_turn_are_config_jsons_where_nothing_else_names_them(folder):
+    remove("generation_config.json")(folder)
+    edit("config.json", eos_token_id=[2, 77])(folder)
+
+    chat_format = checkpoints.locate(spec_of(folder), Progress()).chat_format()
+
+    assert chat_format.stop_ids == {2, 77}
+
+
+def test_an_attention_that_the_config_names_does_not_matter(folder, finish):
+    edit("config.json", _attn_implementation="flash_attention_2")(folder)
+
+    assert loading.describe(spec_of(folder)).parameters
+    engine = loading.load(spec_of(folder), Progress())
+
+    ticket = engine.submit(engine.render([Turn("user", "hi")]).token_ids, Sampling(max_tokens=2))
+    assert len(finish(ticket)) == 2
+    engine.stop()
+
+
+@pytest.mark.parametrize("ask", [loading.describe, lambda spec: loading.load(spec, Progress())])
+def test_positions_of_an_unknown_kind_are_a_sentence(folder, ask):
+    edit("config.json", rope_parameters={"rope_type": "nope", "rope_theta": 1e4})(folder)
+
+    with pytest.raises(LoadFailed, match=r"KeyError 'nope'\.$"):
+        ask(spec_of(folder))
+
+
+def test_what_a_library_says_behind_a_colon_is_part_of_the_sentence():
+    assert first_line(ValueError("It is wrong:\n  the size.\nA hint.")) == "It is wrong: the size"
+    assert first_line(ValueError("It is wrong.\nA hint.")) == "It is wrong"
+    assert first_line(KeyError("size")) == "KeyError 'size'"
+    assert first_line(ValueError()) == "ValueError"
