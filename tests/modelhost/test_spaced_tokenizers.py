@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from bench.checkpoint import small_tokenizer
+from modelhost.checkpoints.hub import load_format
 from modelhost.template import TemplateFormat
 from modelhost.types import Turn
 from tests.modelhost.test_prompts import ORDINARY, controls_in, messages_of, turns_of
@@ -75,6 +79,19 @@ def test_turns_render_as_the_template_does_in_one_piece(spaced, template, pairs)
     )
 
     assert TemplateFormat(tokenizer, stop_ids=frozenset()).encode(turns_of(pairs)) == expected
+
+
+def test_a_folder_may_have_no_tokenizer_but_a_sentencepiece_file(tmp_path):
+    pytest.importorskip("google.protobuf", reason="of requirements.txt, not installed yet")
+    (tmp_path / "tokenizer.model").write_bytes(small_tokenizer())
+    named = {"tokenizer_class": "LlamaTokenizer", "chat_template": LINES}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(named))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "eos_token_id": 2}))
+
+    chat_format = load_format(tmp_path)
+
+    written = chat_format.decode(chat_format.encode([Turn("user", "a b c")]))
+    assert written == "<|turn|>user\na b c\nEND\n<|turn|>assistant\n"
 
 
 TOKENIZER = made(first, "lines")
