@@ -125,6 +125,10 @@ def _read(folder: Path, dtype: torch.dtype, progress: Progress) -> Any:
         )
     check_complete(folder, report)
     model.config._attn_implementation = attention.NAME  # ours can do what the library's cannot
+    if dtype == torch.float32:
+        for parameter in model.parameters():  # beside 8-bit floats it leaves others in bfloat16
+            if parameter.dtype in waiting.SMALL:
+                parameter.data = parameter.data.float()
     return model
 
 
