@@ -8,6 +8,10 @@ neighbours; see docs/decisions/0010.
 
 from __future__ import annotations
 
+import functools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -16,8 +20,32 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
+from modelhost import scores
+
 FULL = "full_attention"  # layers without a window, as configs call them
 NAME = "sdpa"  # the only such implementation that the batching manager takes without a GPU
+
+
+class _UnderWay(threading.local):
+    """The batch that this thread computes."""
+
+    batch: dict[str, Any] | None = None
+
+
+_under_way = _UnderWay()
+
+
+@contextmanager
+def batch(inputs: dict[str, Any]) -> Iterator[None]:
+    """What the manager gives a model, for those whose layers do not hand it on to their attention.
+
+    Without it their attention would know neither the cache nor where a request ends.
+    """
+    _under_way.batch = inputs
+    try:
+        yield
+    finally:
+        _under_way.batch = None
 
 
 def attend(
@@ -34,12 +62,23 @@ def attend(
     """The library's `sdpa` where there is no paged cache, or a GPU; else one request at a time.
 
     query [1, heads, tokens of all requests, head_dim]; key and value likewise with their own
-    heads, new tokens only. Result [1, tokens, heads, head_dim].
+    heads, new tokens only. Result [1, tokens, heads, head_dim]. Scores that the model caps or
+    sends to sinks are computed here in any case: PyTorch's own attention can do neither.
     """
-    if cache is None or query.device.type != "cpu":
+    if cache is None and _under_way.batch is not None:
+        kwargs = _under_way.batch | kwargs
+        cache = kwargs.pop("cache")
+    changes = scores.changes(kwargs)
+    if cache is None and changes:
+        return scores.attend(query, key, value, attention_mask, scaling, **changes), None
+    if cache is None or (query.device.type != "cpu" and not changes):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, cache=cache, **kwargs
         )
+    if attention_mask is not None and attention_mask.shape[:2] != (1, 1):
+        raise NotImplementedError("its attention makes a mask of its own for each head")
+    if kwargs.get("position_bias") is not None:
+        raise NotImplementedError("its attention adds a bias for positions")
     # Puts the new keys and values into the cache, gives all of them back, and leaves this
     # layer's own lengths in kwargs.
     key, value = cache.update(
@@ -48,8 +87,9 @@ def attend(
     window = cache.layer_to_allocator[module.layer_idx].layer_type != FULL
     counts, known = lengths(kwargs["cu_seq_lens_q"]), lengths(kwargs["cu_seq_lens_k"])
     result = by_request(
-        query, key, value, counts, known, mask=attention_mask, scaling=scaling, window=window
-    )
+        query, key, value, counts, known,
+        mask=attention_mask, scaling=scaling, window=window, changes=changes,
+    )  # fmt: skip
     return result, None
 
 
@@ -69,6 +109,7 @@ def by_request(
     mask: torch.Tensor | None,
     scaling: float | None,
     window: bool = False,
+    changes: scores.Changes | None = None,
 ) -> torch.Tensor:
     """Each request's queries against its own keys: [1, tokens, heads, head_dim].
 
@@ -83,13 +124,16 @@ def by_request(
         torch.split(value, known, dim=2),
         strict=True,
     )
+    one_token, many_tokens = _one_token, _many_tokens
+    if changes:
+        one_token = many_tokens = functools.partial(scores.attend, **changes)
     first_row = first_key = 0
     for own, count, keys in zip(parts, counts, known, strict=True):
         part = None
         # One token sees all, and a prompt's beginning what is before: unless a window says else.
         if mask is not None and (window or count not in (1, keys)):
             part = mask[..., first_row : first_row + count, first_key : first_key + keys]
-        results.append((_one_token if count == 1 else _many_tokens)(*own, part, scaling))
+        results.append((one_token if count == 1 else many_tokens)(*own, part, scaling))
         first_row, first_key = first_row + count, first_key + keys
     return results[0] if len(results) == 1 else torch.cat(results, dim=1)
 

@@ -70,6 +70,8 @@ def _for_a_card(config: ContinuousBatchingConfig, model: Any, cache_tokens: int 
     elif flash.fits(model):
         flash.use(model)
         config.page_size = 32  # a beginning is shared in whole pages
+    else:
+        attention.install()  # for scores that a model changes; everything else is the library's
     config.max_batch_tokens = 2048
     config.max_requests_per_batch = 256
     tokens = cache_tokens or min(CARD_CACHE_TOKENS, _room(model))

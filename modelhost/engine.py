@@ -20,7 +20,7 @@ from typing import Any
 from modelhost import batching, card, prompts, validation
 from modelhost.checkpoints.base import Loaded
 from modelhost.dispatcher import Dispatcher
-from modelhost.errors import NotReady
+from modelhost.errors import NotReady, first_line
 from modelhost.jobs import Job, Jobs
 from modelhost.text import ResponseDecoder
 from modelhost.ticket import Ticket
@@ -36,6 +36,7 @@ class Engine:
     device-side assert CUDA cannot be used by the process any more.
     lost: its thread died and cannot be replaced here, or it hangs: a thread cannot be ended from
     outside. Its tickets stay as they are.
+    death: why its thread died the last time, a library's words; empty if it never did.
     gather: called on its thread before the first step after a pause, on a CPU. It may wait for a
     moment, so that requests that arrive together are computed together.
     """
@@ -71,6 +72,7 @@ class Engine:
         self.restartable = loaded.model.device.type != "cuda"
         self.restarts = 0
         self.lost = False
+        self.death = ""
         self._on_lost: Callable[[], None] | None = None
         self._life = threading.Lock()  # held by whoever starts or ends the manager's thread
         self._stopping = threading.Event()
@@ -131,9 +133,9 @@ class Engine:
         with self._life:
             if self._stopping.is_set():
                 return
-            logger.error(
-                "the engine's thread died: %s", self._manager.background_thread_status.fatal_error
-            )
+            fatal = self._manager.background_thread_status.fatal_error
+            self.death = first_line(fatal) if fatal else "for no reason that it told"
+            logger.error("the engine's thread died: %s", self.death)
             if self.restartable:
                 self._revive()
             else:

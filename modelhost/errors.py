@@ -48,6 +48,14 @@ class BadSampling(RequestRefused):
 
 
 def first_line(error: BaseException) -> str:
-    """A library's error as a part of one of our sentences, without its full stop."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0].rstrip(" .:!")
+    """A library's error as a part of one of our sentences, without its full stop.
+
+    Where the first line only announces what is wrong, the next one goes with it; a lone key, which
+    is all that a KeyError says, with its kind.
+    """
+    first, *rest = (str(error).strip() or type(error).__name__).splitlines()
+    if rest and first.rstrip().endswith(":"):
+        first = f"{first.rstrip()} {rest[0].strip()}"
+    if isinstance(error, KeyError):
+        first = f"KeyError {first}"
+    return first.rstrip(" .:!")

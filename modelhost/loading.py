@@ -10,14 +10,12 @@ from importlib import import_module
 
 import torch
 
-from modelhost import checkpoints, fusion, halves, packing, prompts
+from modelhost import checkpoints, fusion, halves, packing, prompts, proof
 from modelhost.checkpoints import quantization
 from modelhost.engine import Engine
-from modelhost.errors import GenerationFailed, LoadFailed, ModelHostError
+from modelhost.errors import LoadFailed, ModelHostError, first_line
 from modelhost.progress import Progress
-from modelhost.types import ModelSpec, Rendered, Sampling, Turn
-
-FIRST_TOKEN_TIMEOUT = 120.0  # seconds; a first CUDA kernel may have to be compiled
+from modelhost.types import ModelSpec, Rendered
 
 
 def load(spec: ModelSpec, progress: Progress) -> Engine:
@@ -65,11 +63,15 @@ def start(
             speculate=spec.speculate,
             patience=spec.patience,
         )
-    except ValueError as error:
-        raise LoadFailed(f"{spec.model} cannot be served in batches: {error}") from error
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # the library reads any config, and refuses in any way
+        raise LoadFailed(
+            f"{spec.model} cannot be served in batches: {first_line(error)}."
+        ) from error
     engine.start()
     try:
-        smoke_test(engine)
+        proof.check(engine, loaded.model)
     except ModelHostError as error:  # a template that refuses a plain "Hi" is one, too
         engine.stop()
         raise LoadFailed(f"{spec.model} cannot answer: {error}") from error
@@ -88,14 +90,6 @@ def renderer(spec: ModelSpec) -> Callable[..., Rendered]:
     checkpoint = checkpoints.locate(spec, Progress())
     known = checkpoint.describe(where)
     return functools.partial(prompts.render, checkpoint.chat_format(), context=known.context_length)
-
-
-def smoke_test(engine: Engine, *, timeout: float = FIRST_TOKEN_TIMEOUT) -> None:
-    """Make one real token: an engine that starts may still not answer. Raises GenerationFailed."""
-    rendered = engine.render([Turn("user", "Hi")], max_tokens=1)
-    ticket = engine.submit(rendered.token_ids, Sampling(max_tokens=1))
-    if not ticket.wait(timeout) or ticket.finish is None or ticket.finish.error:
-        raise GenerationFailed("The model was loaded, but its first token did not come.")
 
 
 def pick_placement(spec: ModelSpec) -> checkpoints.Placement:

@@ -17,6 +17,7 @@ import torch
 from transformers.generation.continuous_batching.model_runner import ModelRunner
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
+from modelhost import attention
 from modelhost.attention import FULL, lengths
 from modelhost.floats import EXACT_ROWS
 from modelhost.packing import product_of
@@ -83,7 +84,7 @@ class LeanRunner(ModelRunner):
     def _compute(self, model: Any, batch: dict[str, Any]) -> Any:
         """Logits as the model itself returns them."""
         if self._decoder is None:
-            return model(**batch)
+            return _by_the_library(model, batch)
         new = set(_traits(batch)) - self._proven
         if not new:
             return CausalLMOutputWithPast(logits=self._decoder.logits(batch))
@@ -97,7 +98,8 @@ class LeanRunner(ModelRunner):
         The library's would be right as well, and other bits: the first answers of a process would
         not be those that the same seeds give later.
         """
-        expected = model(**batch).logits.clone()  # may be a part of what it uses again
+        computed = _by_the_library(model, batch).logits
+        expected = computed.clone()  # it may be a part of what the model uses again
         try:  # the same keys to the same places, so that these are the decoder's, too
             result, difference = decoder.logits(batch), "other numbers"
         except UNKNOWN as error:
@@ -107,7 +109,12 @@ class LeanRunner(ModelRunner):
             return CausalLMOutputWithPast(logits=result)
         logger.warning("the library computes all steps, which is slower: %s", difference)
         self._decoder = None
-        return model(**batch)  # once more, for its keys
+        return _by_the_library(model, batch)  # once more, for its keys
+
+
+def _by_the_library(model: Any, batch: dict[str, Any]) -> Any:
+    with attention.batch(batch):
+        return model(**batch)
 
 
 def _close(one: torch.Tensor, other: torch.Tensor) -> bool:

@@ -19,6 +19,7 @@ from modelhost.text import AnswerFilter
 from modelhost.toolcalls import TaggedAnswer
 from modelhost.types import Role, Tool, Turn
 
+ANCHOR = "\n"  # merges with nothing where texts begin with a space
 DIGITS = 8  # of a marker's number; a request's body has fewer texts
 HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")  # JSON can spell it, UTF-8 cannot
 
@@ -31,8 +32,10 @@ class TemplateFormat:
         # Whether special tokens are split is a setting of the tokenizer, not of the call: with
         # one for both, a thread that tokenizes a template turns it on for another's content.
         self._plain_tokenizer = copy.deepcopy(tokenizer)
+        self._anchor: list[int] = []
         self._plain_ids("a")  # from here on, before there are threads, neither is set again
         self._template_ids("a")
+        self._anchor = self._anchor_ids()
         self.stop_ids = stop_ids
         control = {
             token_id: str(token)
@@ -57,8 +60,11 @@ class TemplateFormat:
         token_ids: list[int] = []
         placed = set()
         for between, marker in slots.split(text):
-            token_ids += self._template_ids(between)
-            token_ids += self.content_ids(slots.text(marker))
+            content = slots.text(marker)
+            if self._anchor and content and between.endswith(" "):
+                between, content = between[:-1], f" {content}"  # one token with the word
+            token_ids += self._template_ids(between, behind=bool(token_ids))
+            token_ids += self.content_ids(content, behind=bool(token_ids))
             placed.add(marker)
         if not placed.issuperset(content for content in contents if content):
             # Better refused than answered without what was said.
@@ -75,20 +81,25 @@ class TemplateFormat:
         """Plain text needs no filter; calls come between tags."""
         return TaggedAnswer() if tools else None
 
-    def content_ids(self, text: str) -> list[int]:
-        """Ids of text that a client sent: never a control id, whatever the text spells."""
-        token_ids = self._plain_ids(text)
+    def content_ids(self, text: str, *, behind: bool = False) -> list[int]:
+        """Ids of text that a client sent: never a control id, whatever the text spells.
+
+        behind: something stands before it.
+        """
+        token_ids = self._plain_ids(text, behind=behind)
         if self._control_ids.isdisjoint(token_ids):
             return token_ids
         # Added tokens that are not marked special are matched all the same. Cut after its
         # first character no spelling is whole; what a normalizer makes of the rest is dropped.
-        apart = self._plain_ids_apart(text)
+        apart = self._plain_ids_apart(text, behind=behind)
         return [token_id for token_id in apart if token_id not in self._control_ids]
 
-    def _plain_ids_apart(self, text: str) -> list[int]:
+    def _plain_ids_apart(self, text: str, *, behind: bool) -> list[int]:
         cuts = [match.start() + 1 for match in self._spellings.finditer(text)]
-        parts = [text[a:b] for a, b in pairwise([0, *cuts, len(text)])]
-        return [token_id for part in parts for token_id in self._plain_ids(part)]
+        token_ids: list[int] = []
+        for a, b in pairwise([0, *cuts, len(text)]):
+            token_ids += self._plain_ids(text[a:b], behind=behind or a > 0)
+        return token_ids
 
     def _message(self, turn: Turn, content: str, slots: Slots) -> dict[str, Any]:
         message: dict[str, Any] = {"role": str(turn.role), "content": content}
@@ -137,21 +148,35 @@ class TemplateFormat:
             raise BadTurns(f"The model's chat template refuses these turns: {reason}.") from error
         return text
 
-    def _plain_ids(self, text: str) -> list[int]:
-        if not text:
-            return []
-        ids: list[int] = self._plain_tokenizer(
-            text, add_special_tokens=False, split_special_tokens=True
-        )["input_ids"]
-        return ids
+    def _plain_ids(self, text: str, *, behind: bool = False) -> list[int]:
+        return self._ids(self._plain_tokenizer, text, behind=behind, split_special_tokens=True)
 
-    def _template_ids(self, text: str) -> list[int]:
+    def _template_ids(self, text: str, *, behind: bool = False) -> list[int]:
+        return self._ids(self._tokenizer, text, behind=behind, split_special_tokens=False)
+
+    def _ids(self, tokenizer: Any, text: str, *, behind: bool, **options: bool) -> list[int]:
+        """behind: text goes on, so that no space comes before it that nobody wrote."""
         if not text:
             return []
-        ids: list[int] = self._tokenizer(
-            text, add_special_tokens=False, split_special_tokens=False
-        )["input_ids"]
-        return ids
+        anchored = behind and bool(self._anchor)
+        written = f"{ANCHOR}{text}" if anchored else text
+        ids: list[int] = tokenizer(written, add_special_tokens=False, **options)["input_ids"]
+        if not anchored:
+            return ids
+        if ids[: len(self._anchor)] == self._anchor:
+            return ids[len(self._anchor) :]
+        return self._ids(tokenizer, text, behind=False, **options)
+
+    def _anchor_ids(self) -> list[int]:
+        """Ids of what stands before a text that goes on; none where a text begins as it goes on.
+
+        Tokenizers of Llama's kind put a space before a text's first word. Parts of a prompt are
+        tokenized apart, and each would get one.
+        """
+        anchor, begun = self._plain_ids(ANCHOR), self._plain_ids("a")
+        together = self._plain_ids(f"{ANCHOR}a")
+        goes_on = together[len(anchor) :]
+        return anchor if together == [*anchor, *goes_on] and goes_on != begun else []
 
 
 class Slots:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -86,8 +87,22 @@ class Checkpoint(Protocol):
 
 
 def context_length(config: Any) -> int:
-    """The longest sequence that a model was made for, in tokens; some configs do not say."""
-    return int(getattr(config.get_text_config(), "max_position_embeddings", UNKNOWN_CONTEXT))
+    """The longest sequence that a model was made for, in tokens; some configs do not say.
+
+    LongRoPE (Ding et al., 2024) turns all positions otherwise as soon as one is behind the original
+    length. In a batch one long request would change the others, and its own keys that are in the
+    cache already: so it ends at that length.
+    """
+    plain = config.get_text_config()
+    length = int(getattr(plain, "max_position_embeddings", UNKNOWN_CONTEXT))
+    return min([length, *_original_lengths(getattr(plain, "rope_parameters", None) or {})])
+
+
+def _original_lengths(rope: dict[str, Any]) -> Iterator[int]:
+    """Of LongRoPE; layers of several types each have their own parameters."""
+    for parameters in (rope, *rope.values()):
+        if isinstance(parameters, dict) and parameters.get("rope_type") == "longrope":
+            yield int(parameters["original_max_position_embeddings"])
 
 
 def fingerprint(files: list[Path]) -> str:

@@ -1,4 +1,4 @@
-"""Any causal chat model that transformers knows natively and that has a chat template."""
+"""Causal chat models that transformers knows natively and that have a chat template."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from modelhost import waiting
-from modelhost.checkpoints import quantization
+from modelhost import attention, waiting
+from modelhost.checkpoints import quantization, servable
 from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.base import Description, Loaded, Placement, context_length, fingerprint
 from modelhost.checkpoints.published import HALVES
@@ -70,13 +70,23 @@ class HubCheckpoint:
     def _memory(self, config: Any, parameters: int, where: Placement) -> int:
         if where.quantize is None and not where.halves:
             return parameters * where.dtype.itemsize
-        with torch.device("meta"):
-            outline = AutoModelForCausalLM.from_config(config)
+        outline = self._outline(config)
         if where.halves:
             small = stored_small(self.folder)
             names = [f"{path}.weight" for path, _ in outline.named_modules()]
             return waiting.memory_bytes(outline, dict.fromkeys(names, small or where.dtype))
         return quantization.memory_bytes(outline, where.dtype, where.quantize)
+
+    def _outline(self, config: Any) -> Any:
+        """The network without numbers. Raises LoadFailed."""
+        config._attn_implementation = servable.attention(config)  # as it is loaded
+        try:
+            with torch.device("meta"):
+                return AutoModelForCausalLM.from_config(config)
+        except Exception as error:  # as below: anything
+            raise LoadFailed(
+                f"{self.folder / 'config.json'} is not usable: {first_line(error)}."
+            ) from error
 
 
 def load_folder(folder: Path, where: Placement, progress: Progress) -> Loaded:
@@ -100,17 +110,25 @@ def load_folder(folder: Path, where: Placement, progress: Progress) -> Loaded:
 
 def _read(folder: Path, dtype: torch.dtype, progress: Progress) -> Any:
     loader: Any = AutoModelForCausalLM
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config._attn_implementation = servable.attention(config)  # a file may name another one
     with reporting(progress):
         model, report = loader.from_pretrained(
             folder,
+            config=config,
             dtype=dtype,
             trust_remote_code=False,
             use_safetensors=True,
-            attn_implementation="sdpa",
+            attn_implementation=servable.attention(config),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # reported, and refused below in clearer words
         )
     check_complete(folder, report)
+    model.config._attn_implementation = attention.NAME  # ours can do what the library's cannot
+    if dtype == torch.float32:
+        for parameter in model.parameters():  # beside 8-bit floats it leaves others in bfloat16
+            if parameter.dtype in waiting.SMALL:
+                parameter.data = parameter.data.float()
     return model
 
 
@@ -163,18 +181,23 @@ def load_config(folder: Path, config: dict[str, Any]) -> Any:
             "which is not a causal language model that transformers loads natively."
         )
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        known = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # as above: anything
         raise LoadFailed(f"{folder / 'config.json'} is not usable: {first_line(error)}.") from error
+    servable.check(folder, known)
+    return known
 
 
 def stop_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
-    """Every id that ends a turn: the generation config's and the tokenizer's own."""
+    """Every id that ends a turn: the generation config's and the tokenizer's own.
+
+    Where there is no generation config, transformers makes one of config.json.
+    """
     file = folder / "generation_config.json"
-    configured = None
+    if not file.exists():
+        file = folder / "config.json"
     try:
-        if file.exists():
-            configured = GenerationConfig.from_pretrained(folder).eos_token_id
+        configured = GenerationConfig.from_pretrained(folder, file.name).eos_token_id
     except Exception as error:  # as above: anything
         raise LoadFailed(f"{file} is not usable: {first_line(error)}.") from error
     ids = [*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id]

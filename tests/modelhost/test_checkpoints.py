@@ -10,11 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from modelhost import checkpoints, loading
 from modelhost.checkpoints import Placement
 from modelhost.checkpoints.hub import INDEX, SINGLE
-from modelhost.errors import LoadFailed
+from modelhost.errors import LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec, Sampling, Turn
 from tests.modelhost.conftest import CPU
@@ -125,8 +126,6 @@ def test_a_good_folder_loads_and_answers(folder, finish):
 
 
 def test_a_folder_in_shards_loads(folder):
-    from safetensors.torch import load_file, save_file
-
     tensors = load_file(folder / SINGLE)
     names = sorted(tensors)
     shards = {"a.safetensors": names[::2], "b.safetensors": names[1::2]}
@@ -187,3 +186,64 @@ def test_a_model_that_does_not_say_its_context_has_a_modest_one():
         )
         == 2048
     )
+
+
+def test_ids_that_end_a_turn_are_config_jsons_where_nothing_else_names_them(folder):
+    remove("generation_config.json")(folder)
+    edit("config.json", eos_token_id=[2, 77])(folder)
+
+    chat_format = checkpoints.locate(spec_of(folder), Progress()).chat_format()
+
+    assert chat_format.stop_ids == {2, 77}
+
+
+def test_an_attention_that_the_config_names_does_not_matter(folder, finish):
+    edit("config.json", _attn_implementation="flash_attention_2")(folder)
+
+    assert loading.describe(spec_of(folder)).parameters
+    engine = loading.load(spec_of(folder), Progress())
+
+    ticket = engine.submit(engine.render([Turn("user", "hi")]).token_ids, Sampling(max_tokens=2))
+    assert len(finish(ticket)) == 2
+    engine.stop()
+
+
+@pytest.mark.parametrize("ask", [loading.describe, lambda spec: loading.load(spec, Progress())])
+def test_positions_of_an_unknown_kind_are_a_sentence(folder, ask):
+    edit("config.json", rope_parameters={"rope_type": "nope", "rope_theta": 1e4})(folder)
+
+    with pytest.raises(LoadFailed, match=r"KeyError 'nope'\.$"):
+        ask(spec_of(folder))
+
+
+def test_what_a_library_says_behind_a_colon_is_part_of_the_sentence():
+    assert first_line(ValueError("It is wrong:\n  the size.\nA hint.")) == "It is wrong: the size"
+    assert first_line(ValueError("It is wrong.\nA hint.")) == "It is wrong"
+    assert first_line(KeyError("size")) == "KeyError 'size'"
+    assert first_line(ValueError()) == "ValueError"
+
+
+def test_weights_in_eight_bit_floats_and_those_beside_them_become_what_is_computed_in(folder):
+    size = 16  # of a block with a scale
+    tensors, whole = load_file(folder / SINGLE), {}
+    for name, weight in list(tensors.items()):
+        tensors[name] = weight.bfloat16()
+        if "_proj" in name:
+            rows, columns = weight.shape
+            blocks = weight.view(rows // size, size, columns // size, size)
+            scales = blocks.abs().amax((1, 3)) / 448
+            small = (blocks / scales[:, None, :, None]).to(torch.float8_e4m3fn)
+            wide = small.float() * scales[:, None, :, None]
+            tensors[name], whole[name] = small.view(rows, columns), wide.view(rows, columns)
+            tensors[f"{name}_scale_inv"] = scales
+    save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
+    how = {"quant_method": "fp8", "weight_block_size": [size, size]}
+    edit("config.json", quantization_config=how)(folder)
+
+    loaded = checkpoints.locate(spec_of(folder), Progress()).load(
+        Placement(CPU, torch.float32), Progress()
+    )
+
+    for name, weight in loaded.model.named_parameters():
+        expected = whole[name] if name in whole else tensors[name].float()
+        torch.testing.assert_close(weight.detach(), expected)  # of the same dtype, too
