@@ -24,11 +24,13 @@ OUTDATED = "The database is not prepared for this version of the service."
 # OperationalError there: a standby or a primary that steps down, a table or column that is missing.
 STATES = {"25006": READ_ONLY, "42P01": OUTDATED, "42703": OUTDATED}
 
+SQLITE_LACKS = ("no such table", "no such column", "has no column named")
+
 
 def outage(error: Exception) -> str | None:
     """A sentence for callers where the database as a whole is the reason; None where it is not."""
     if isinstance(error, OperationalError | InterfaceError):
-        return SILENT
+        return OUTDATED if any(words in str(error) for words in SQLITE_LACKS) else SILENT
     if isinstance(error, InternalError | ProgrammingError):
         return STATES.get(getattr(error.__cause__, "sqlstate", ""))
     return None

@@ -58,3 +58,20 @@ def test_of_two_that_begin_with_nothing_both_serve(tmp_path):
         for process in processes:
             if process.exception() is None:
                 process.result().kill()
+
+
+@pytest.mark.parametrize("command", ["export", "createkey ada", "replay"])
+def test_a_command_over_nothing_says_one_sentence(tmp_path, command):
+    said = subprocess.run(
+        [sys.executable, "manage.py", *command.split()],
+        env={**os.environ, "LLMSITE_DATA": str(tmp_path)},
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (said.returncode, said.stdout) == (1, "")
+    assert "`manage.py migrate` prepares it" in said.stderr
+    assert "Traceback" not in said.stderr
