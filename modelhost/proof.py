@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from modelhost.errors import GenerationFailed, NotReady, first_line
+from modelhost.errors import GenerationFailed, NotReady
 from modelhost.types import Sampling, Turn
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ def _agree(model: Any, answers: Mapping[Sequence[int], Sequence[int]]) -> bool:
     """Whether the model would have given these answers to these prompts, as far as it can tell."""
     try:
         return all(_chooses(model, prompt, answer) for prompt, answer in answers.items())
-    except RuntimeError as error:  # made for the engine, it may not compute without
-        logger.warning("the model alone cannot be asked for its tokens: %s", first_line(error))
+    except Exception:  # whatever a library raises: made for the engine, it may not compute without
+        logger.warning("the model alone cannot be asked for its tokens", exc_info=True)
         return True
 
 
