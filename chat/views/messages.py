@@ -22,7 +22,9 @@ from chat.representations import AnswerSerializer, LoggedMessageSerializer
 from chat.requests import MessageSerializer, SendMessageSerializer
 from chat.views.asking import Stream, ask, asked_in, deliver, resumed, validated
 
-EVENTS = OpenApiResponse(description="text/event-stream: pieces of text, then `done` or `error`")
+EVENTS = OpenApiResponse(
+    description="text/event-stream: `accepted`, pieces of text, then `done` or `error`"
+)
 
 
 class NewMessage(APIView):
