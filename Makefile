@@ -1,6 +1,5 @@
 # make run     install if needed, prepare the database, start the server
 # make test    everything that must hold: format, lint, types, contracts, migrations, tests
-# make figures measure what docs/figures.md reports
 # make bench   the same prompts to this project and to what people would use instead, side by side
 # make torture crashes, cuts, poison and races at full size; takes an hour or more
 
@@ -12,7 +11,7 @@ BIN := $(VENV)/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist loadfile
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
-.PHONY: setup run test lint figures bench torture clean
+.PHONY: setup run test lint bench torture clean
 
 setup: $(VENV)/.installed
 
@@ -48,9 +47,6 @@ test: lint
 		DATABASE_URL="$$TEST_DATABASE_URL" $(PYTEST) -m "database and not browser"; \
 	fi
 	$(PYTEST)
-
-figures: $(VENV)/.installed-dev
-	$(BIN)/python -m bench.figures
 
 $(VENV)/.installed-bench: $(VENV)/.installed requirements-bench.txt
 	@$(PIP) install -r requirements-bench.txt

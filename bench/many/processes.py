@@ -136,11 +136,14 @@ def get(port: int, path: str) -> int:
         connection.close()
 
 
-def wait_until_ready(program: Program, port: int, path: str) -> None:
-    """Until a GET answers 200. Raises RuntimeError when the program ends or takes too long."""
+def wait_until_ready(program: Program, port: int, path: str, *, pause: float = 0.02) -> None:
+    """Until a GET answers 200; asked again after so many seconds.
+
+    Raises RuntimeError when the program ends or takes too long.
+    """
     while get(port, path) != 200:
         if program.process.poll() is not None:
             raise RuntimeError(f"it ended: {program.log.read_text()[-2000:]}")
         if time.perf_counter() - program.begun > PATIENCE:
             raise RuntimeError(f"it is not ready: {program.log.read_text()[-2000:]}")
-        time.sleep(0.02)
+        time.sleep(pause)
