@@ -1,0 +1,1 @@
+"""Measurements. What they found is in docs/figures.md."""

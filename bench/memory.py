@@ -49,7 +49,8 @@ def parser() -> argparse.ArgumentParser:
 
 def measure(model: str, dtype: str, quantize: str) -> dict[str, int]:
     """Load a model on the CPU through the product's loader, its first token included."""
-    from modelhost import lean, loading  # noqa: F401  # numba is not what a model takes
+    from modelhost import loading
+    from modelhost.cpu import lean  # noqa: F401  # numba is not what a model takes
     from modelhost.progress import Progress
     from modelhost.types import ModelSpec
 

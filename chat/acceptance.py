@@ -17,18 +17,21 @@ from django.db import transaction
 from django.http import Http404
 from django.utils import timezone
 
-from chat import history, metrics, personas, responses, storage
-from chat.admission import admission
+from chat import responses
+from chat.conversations import history, personas
 from chat.errors import ConversationBusy, ServerStopping
 from chat.idempotency import Attempt, KeyTaken
-from chat.live import LiveResponse
+from chat.lifecycle.live import LiveResponse
+from chat.lifecycle.record import LEASE, WORKER, Record
+from chat.lifecycle.recorder import release, settle
+from chat.lifecycle.recovery import Continuation
+from chat.lifecycle.supervisor import supervisor
+from chat.limits import storage
+from chat.limits.admission import admission
 from chat.models import Conversation, Response
+from chat.monitoring import metrics
 from chat.questions import Accepted, Question
-from chat.record import LEASE, WORKER, Record
-from chat.recorder import release, settle
-from chat.recovery import Continuation
 from chat.statements import insert
-from chat.supervisor import supervisor
 from modelhost.errors import ModelHostError
 from modelhost.host import host
 from modelhost.types import Rendered, Sampling

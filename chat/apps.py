@@ -12,4 +12,6 @@ class ChatConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from chat import checks, schema  # noqa: F401  registration happens on import
+        # Registration happens on import.
+        from chat import checks  # noqa: F401
+        from chat.wire import schema  # noqa: F401

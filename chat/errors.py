@@ -18,12 +18,12 @@ from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
-from chat import metrics
-from chat.admission import Overloaded
 from chat.database import outage
 from chat.idempotency import HEADER, KeyReused
-from chat.readers import RETRY_AFTER, TooManyStreams
-from chat.storage import DiskFull
+from chat.limits.admission import Overloaded
+from chat.limits.readers import RETRY_AFTER, TooManyStreams
+from chat.limits.storage import DiskFull
+from chat.monitoring import metrics
 from modelhost import errors as modelhost
 
 logger = logging.getLogger(__name__)

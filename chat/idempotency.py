@@ -22,9 +22,9 @@ from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
 
-from chat.admission import caller_of
-from chat.fields import NO_KEY, is_key
+from chat.limits.admission import caller_of
 from chat.models import ApiKey, IdempotencyKey, Response
+from chat.wire.fields import NO_KEY, is_key
 
 HEADER = "Idempotency-Key"
 RETRY_HEADER = "X-Stainless-Retry-Count"

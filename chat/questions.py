@@ -10,8 +10,8 @@ from uuid import UUID
 
 from django.conf import settings
 
-from chat.history import Place
-from chat.live import LiveResponse
+from chat.conversations.history import Place
+from chat.lifecycle.live import LiveResponse
 from chat.models import Conversation, Prompt, Response
 from modelhost.types import Role, Sampling, Tool, Turn
 

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from django.db import connections, transaction
 from django.db.models import QuerySet
 
-from chat import history, remote
 from chat.connections import Connection
+from chat.conversations import history
 from chat.errors import ServerStopping, Unanswered
-from chat.live import LiveResponse, Outcome
+from chat.lifecycle import remote
+from chat.lifecycle.live import LiveResponse, Outcome
+from chat.lifecycle.supervisor import supervisor
+from chat.limits.request_slots import request_slots
 from chat.models import Conversation, Response
 from chat.questions import Accepted, Question
-from chat.request_slots import request_slots
-from chat.supervisor import supervisor
 from modelhost.errors import GenerationFailed
 
 GOES_ON = "The server is stopping; the response goes on when it is back, and can be followed then."

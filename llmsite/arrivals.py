@@ -15,7 +15,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
-from chat.readers import reserved
+from chat.limits.readers import reserved
 
 HEAD_WITHIN = 60.0  # seconds, as long as Twisted keeps a connection on which nothing comes
 

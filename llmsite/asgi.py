@@ -15,9 +15,9 @@ django_application = get_application()
 # After Django is set up: these read its settings or its models.
 from django.conf import settings  # noqa: E402
 
+from chat.lifecycle.supervisor import supervisor  # noqa: E402
+from chat.limits.request_slots import request_slots  # noqa: E402
 from chat.model_spec import spec  # noqa: E402
-from chat.request_slots import request_slots  # noqa: E402
-from chat.supervisor import supervisor  # noqa: E402
 from llmsite.protocols import by_protocol  # noqa: E402
 from llmsite.shutdown import Shutdown  # noqa: E402
 from llmsite.sqlite.base import pool  # noqa: E402

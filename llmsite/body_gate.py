@@ -8,8 +8,8 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from chat import metrics
 from chat.errors import Code, Failure
+from chat.monitoring import metrics
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

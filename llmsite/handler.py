@@ -17,7 +17,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
-from chat.request_slots import request_slots
+from chat.limits.request_slots import request_slots
 
 
 class Handler(ASGIHandler):

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chat.health import Health
+from chat.monitoring.health import Health
 
 
 class Probes:

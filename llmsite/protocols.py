@@ -11,8 +11,8 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.conf import settings
 
 from chat.connections import ConnectionWatch
-from chat.health import liveness, readiness
-from chat.routing import websocket_urlpatterns
+from chat.monitoring.health import liveness, readiness
+from chat.websocket.routing import websocket_urlpatterns
 from llmsite.body_gate import BodyGate
 from llmsite.probes import Probes
 

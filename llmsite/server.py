@@ -17,8 +17,8 @@ from django.conf import settings
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol
 from twisted.web.http import _GenericHTTPChannelProtocol
 
-from chat import metrics
 from chat.errors import Failure
+from chat.monitoring import metrics
 from llmsite import sockets
 from llmsite.arrivals import ArrivingChannel
 from llmsite.body_gate import too_large, too_slow

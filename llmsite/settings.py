@@ -155,7 +155,7 @@ AUTHENTICATION_BACKENDS = [
 AXES_FAILURE_LIMIT = env.count("LLMSITE_LOGIN_FAILURES", default=10)
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_CLIENT_IP_CALLABLE = "chat.addresses.client_address"
+AXES_CLIENT_IP_CALLABLE = "chat.access.addresses.client_address"
 AXES_LOCKOUT_CALLABLE = "chat.views.log_in.locked_out"
 AXES_RESET_ON_SUCCESS = True
 AXES_DISABLE_ACCESS_LOG = True  # who logged in is Django's `last_login`
@@ -200,13 +200,13 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "chat.authentication.ApiKeyAuthentication",
+        "chat.access.authentication.ApiKeyAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_PARSER_CLASSES": ["chat.parsers.StorableJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["chat.wire.parsers.StorableJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "chat.negotiation.JSONUnlessStreaming",
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "chat.wire.negotiation.JSONUnlessStreaming",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "chat.errors.exception_handler",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
@@ -220,7 +220,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
-        "chat.openapi.complete",
+        "chat.wire.openapi.complete",
     ],
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
@@ -228,7 +228,7 @@ SPECTACULAR_SETTINGS = {
 }
 
 UNFOLD = {
-    "LOGIN": {"form": "chat.log_in_forms.AdminLogInForm"},
+    "LOGIN": {"form": "chat.access.log_in_forms.AdminLogInForm"},
     "SITE_TITLE": "llmsite",
     "SITE_HEADER": "llmsite",
     "SITE_SUBHEADER": "the record of every prompt and response",

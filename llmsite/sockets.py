@@ -16,7 +16,7 @@ from llmsite.flow import Flow
 # What one socket may have sent that its application has not taken; its bytes in largest messages.
 MOST_MESSAGES = 256
 MOST_BODIES = 4
-TOO_MUCH = 4429  # as in `chat.consumers`
+TOO_MUCH = 4429  # as in `chat.websocket.consumers`
 
 
 class CountedSocket(WebSocketProtocol):

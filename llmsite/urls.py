@@ -8,7 +8,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerView
 
-from chat.log_in_forms import LogInForm
+from chat.access.log_in_forms import LogInForm
 from chat.views.description import Description
 from chat.views.password import ChangePassword
 

@@ -10,10 +10,11 @@ from transformers import ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.continuous_batching.model_runner import ModelRunner
 from transformers.utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-from modelhost import attention, flash, sampling, scheduling
-from modelhost.graphs import GraphRunner
+from modelhost import attention, sampling, scheduling
+from modelhost.cpu.steps import LeanRunner
+from modelhost.cuda import flash
+from modelhost.cuda.graphs import GraphRunner
 from modelhost.speculation import Speculator
-from modelhost.steps import LeanRunner
 
 CPU_CACHE_TOKENS = 16_384
 CARD_CACHE_TOKENS = 262_144  # tables as long as the cache go to the card with every step

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from modelhost import heap
+from modelhost.cpu import heap
 from modelhost.errors import LoadFailed, ModelHostError, NotReady
 from modelhost.progress import Progress, Snapshot
 from modelhost.types import ModelSpec

@@ -10,8 +10,10 @@ from importlib import import_module
 
 import torch
 
-from modelhost import checkpoints, fusion, halves, packing, prompts, proof
+from modelhost import checkpoints, prompts, proof
 from modelhost.checkpoints import quantization
+from modelhost.cpu import halves, packing
+from modelhost.cuda import fusion
 from modelhost.engine import Engine
 from modelhost.errors import LoadFailed, ModelHostError, first_line
 from modelhost.progress import Progress
@@ -44,7 +46,7 @@ def load(spec: ModelSpec, progress: Progress) -> Engine:
 def _compile() -> None:
     """Have the kernels ready when the weights are. Whoever cannot be without them asks again."""
     with suppress(ImportError):
-        import_module("modelhost.lean")
+        import_module("modelhost.cpu.lean")
 
 
 def start(

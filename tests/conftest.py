@@ -12,8 +12,8 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 
+from chat.lifecycle.supervisor import supervisor
 from chat.models import ApiKey
-from chat.supervisor import supervisor
 from modelhost.host import host
 from tests.fakes import ScriptedEngine
 from tests.web import ServerThread

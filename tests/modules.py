@@ -24,16 +24,21 @@ def page() -> str:
     parts = [HEAD]
     for folder, inside in groupby(files, key=lambda file: file.parent):
         if lines := list(_described(inside)):
-            head = [f"## {folder.relative_to(ROOT)}/", "", "| | |", "|---|---|"]
+            about = _first_line(folder / "__init__.py")
+            head = [f"## {folder.relative_to(ROOT)}/", "", about, "", "| | |", "|---|---|"]
             parts.append("\n".join([*head, *lines, ""]))
     return "\n".join(parts)
 
 
 def _described(files: Iterator[Path]) -> Iterator[str]:
     for file in files:
-        said = ast.get_docstring(ast.parse(file.read_text()))
-        if said and "migrations" not in file.parts and file.name != "__init__.py":
-            yield f"| `{file.name}` | {said.splitlines()[0]} |"
+        if "migrations" not in file.parts and file.name != "__init__.py" and _first_line(file):
+            yield f"| `{file.name}` | {_first_line(file)} |"
+
+
+def _first_line(file: Path) -> str:
+    said = ast.get_docstring(ast.parse(file.read_text()))
+    return said.splitlines()[0] if said else ""
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from unfold.utils import display_for_label
 
-from chat import personas
 from chat.admin.cells import NOTHING, answer, answer_block, json_block, said, seconds, text_block
 from chat.admin.log import link_to
+from chat.conversations import personas
 from chat.models import Response, shorten
 
 LABELS = {

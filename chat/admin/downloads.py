@@ -10,10 +10,10 @@ from django.contrib.contenttypes.models import ContentType
 from django.db.models import QuerySet
 from django.http import HttpRequest, StreamingHttpResponse
 
-from chat.datasets import Format
-from chat.exports import Export, download
+from chat.limits.readers import TooManyStreams, readers, scanners, take_place
+from chat.log.datasets import Format
+from chat.log.exports import Export, download
 from chat.models import Response
-from chat.readers import TooManyStreams, readers, scanners, take_place
 
 EXPORT = "chat.export_response"
 

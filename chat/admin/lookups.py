@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 
-from chat.filters import MOST_WORDS
+from chat.wire.filters import MOST_WORDS
 
 COMPARISONS = ("exact", "in", "isnull", "gte", "gt", "lte", "lt")
 

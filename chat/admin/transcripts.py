@@ -9,8 +9,8 @@ from typing import Any
 
 from chat.admin.cells import call_texts
 from chat.admin.versions import Version, Versions
+from chat.conversations.trails import trail
 from chat.models import Prompt, Response
-from chat.trails import trail
 from modelhost.types import Role
 
 

@@ -10,8 +10,8 @@ from django.core.management.base import CommandError
 from django.db.models import Model, QuerySet
 from django_filters import FilterSet
 
-from chat.filters import LogFilter
 from chat.models import Judgement, Response
+from chat.wire.filters import LogFilter
 
 Row = TypeVar("Row", bound=Model)
 FILTERS = ("user", "conversation", "since", "until", "status", "verdict", "paths", "search")

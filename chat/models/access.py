@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from chat import keys
+from chat.access import keys
 from chat.statements import fetch
 
 KEY_USE_RESOLUTION = timedelta(minutes=1)

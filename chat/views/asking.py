@@ -11,17 +11,18 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 
-from chat import acceptance, events, responses
-from chat.callers import as_get_request, authenticate, caller_of_request
+from chat import acceptance, responses
+from chat.access.callers import as_get_request, authenticate, caller_of_request
+from chat.access.ownership import own_conversation, own_response
 from chat.connections import connection_of
 from chat.idempotency import Attempt, attempt_of
-from chat.live import Outcome
+from chat.lifecycle.live import Outcome
+from chat.limits.readers import readers, take_place
 from chat.models import Conversation, Response
-from chat.negotiation import wants_events
-from chat.ownership import own_conversation, own_response
 from chat.questions import Accepted, Question
-from chat.readers import readers, take_place
-from chat.streams import LOOK_AGAIN, sse_response
+from chat.wire import events
+from chat.wire.negotiation import wants_events
+from chat.wire.streams import LOOK_AGAIN, sse_response
 
 LAST_EVENT_ID = "Last-Event-ID"
 

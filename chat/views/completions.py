@@ -13,12 +13,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
-from chat import openai
-from chat.completion_requests import CompletionSerializer, LegacyCompletionSerializer
 from chat.errors import ModelNotFound
 from chat.questions import Question
-from chat.streams import sse_response
 from chat.views.asking import answer, ask, asked_in, validated
+from chat.wire import openai
+from chat.wire.completion_requests import CompletionSerializer, LegacyCompletionSerializer
+from chat.wire.streams import sse_response
 from modelhost.host import host
 from modelhost.types import ModelCard, Role
 

@@ -12,22 +12,24 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 
-from chat import personas, responses, storage
+from chat import responses
+from chat.access.ownership import own_conversation
+from chat.conversations import personas
+from chat.conversations.history import Place, place_behind
 from chat.errors import ConversationBusy
-from chat.filters import ConversationFilter, refuse_unknown, searching
-from chat.history import Place, place_behind
+from chat.limits import storage
 from chat.models import Conversation, Prompt, Response
-from chat.ownership import own_conversation
-from chat.pagination import NewestFirst
 from chat.questions import Question
-from chat.representations import (
+from chat.views.asking import ask, deliver, validated
+from chat.wire.filters import ConversationFilter, refuse_unknown, searching
+from chat.wire.pagination import NewestFirst
+from chat.wire.representations import (
     AnswerSerializer,
     ConversationRowSerializer,
     ConversationTreeSerializer,
     PromptRowSerializer,
 )
-from chat.requests import BranchSerializer, ConversationSerializer, PathSerializer
-from chat.views.asking import ask, deliver, validated
+from chat.wire.requests import BranchSerializer, ConversationSerializer, PathSerializer
 
 NO_ANSWER = "This is no answer in this conversation."
 

@@ -8,11 +8,11 @@ from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import generics
 from rest_framework.request import Request
 
-from chat.datasets import Format
-from chat.exports import Export, download
-from chat.filters import ExportFilter, refuse_unknown
+from chat.limits.readers import readers, scanners, take_place
+from chat.log.datasets import Format
+from chat.log.exports import Export, download
 from chat.models import Response
-from chat.readers import readers, scanners, take_place
+from chat.wire.filters import ExportFilter, refuse_unknown
 
 PARAMETERS = [
     OpenApiParameter("format", enum=Format.values, description="What a line is"),

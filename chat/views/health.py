@@ -9,7 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
-from chat.health import Health, liveness, readiness
+from chat.monitoring.health import Health, liveness, readiness
 
 
 class Healthz(APIView):

@@ -13,14 +13,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
-from chat.filters import ResponseFilter, refuse_unknown, searching
 from chat.models import ApiKey, Response
-from chat.negotiation import wants_events
-from chat.pagination import NewestFirst
 from chat.questions import Question
-from chat.representations import AnswerSerializer, LoggedMessageSerializer
-from chat.requests import MessageSerializer, SendMessageSerializer
 from chat.views.asking import Stream, ask, asked_in, deliver, resumed, validated
+from chat.wire.filters import ResponseFilter, refuse_unknown, searching
+from chat.wire.negotiation import wants_events
+from chat.wire.pagination import NewestFirst
+from chat.wire.representations import AnswerSerializer, LoggedMessageSerializer
+from chat.wire.requests import MessageSerializer, SendMessageSerializer
 
 EVENTS = OpenApiResponse(
     description="text/event-stream: `accepted`, pieces of text, then `done` or `error`"

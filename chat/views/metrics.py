@@ -11,10 +11,10 @@ from rest_framework.request import Request
 from rest_framework.views import APIView
 
 from chat.errors import Code
-from chat.gauges import Gauges
-from chat.health import FRESH
-from chat.metrics import REFUSALS, RESPONSES, registry
 from chat.models import Response
+from chat.monitoring.gauges import Gauges
+from chat.monitoring.health import FRESH
+from chat.monitoring.metrics import REFUSALS, RESPONSES, registry
 
 registry.register(Gauges())
 # From the beginning: what is not there before it is 1 has no increase.

@@ -7,8 +7,8 @@ from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import ValidationError
 from django.urls import reverse_lazy
 
-from chat.log_in_forms import BUSY
-from chat.password_turns import TooManyLogIns, password_turns
+from chat.access.log_in_forms import BUSY
+from chat.access.password_turns import TooManyLogIns, password_turns
 
 
 class OwnPasswordForm(PasswordChangeForm):

@@ -13,14 +13,14 @@ from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
 from chat import responses
-from chat.filters import refuse_unknown
-from chat.history import place_again
+from chat.access.ownership import own_prompt, own_response
+from chat.conversations.history import place_again
 from chat.models import Response
-from chat.ownership import own_prompt, own_response
 from chat.questions import Question
-from chat.representations import AnswerSerializer, ResponseRowSerializer
-from chat.requests import CursorSerializer, RegenerateSerializer
 from chat.views.asking import Stream, ask, attach, cursor_for, deliver, validated
+from chat.wire.filters import refuse_unknown
+from chat.wire.representations import AnswerSerializer, ResponseRowSerializer
+from chat.wire.requests import CursorSerializer, RegenerateSerializer
 from modelhost.types import Role
 
 SETTLES_WITHIN = 2.0  # seconds that a stop waits for the row to say so

@@ -15,7 +15,6 @@ from torch import nn
 from transformers import GlmConfig, GlmForCausalLM
 from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
 
-from modelhost import waiting
 from modelhost.chatglm import TOKENIZER_FILE, ChatGLMFormat
 from modelhost.checkpoints import quantization
 from modelhost.checkpoints.adapter import Adapter
@@ -29,6 +28,7 @@ from modelhost.checkpoints.published import (
     tensors_of,
 )
 from modelhost.checkpoints.quantization import Quantizer
+from modelhost.cpu import waiting
 from modelhost.errors import LoadFailed, first_line
 from modelhost.progress import Progress
 

@@ -14,12 +14,13 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
-from modelhost import attention, waiting
+from modelhost import attention
 from modelhost.checkpoints import quantization, servable
 from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.base import Description, Loaded, Placement, context_length, fingerprint
 from modelhost.checkpoints.published import HALVES
 from modelhost.checkpoints.quantization import Quantizer
+from modelhost.cpu import waiting
 from modelhost.errors import LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.template import TemplateFormat

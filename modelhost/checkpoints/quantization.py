@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from modelhost import eight_bits
+from modelhost.cpu import eight_bits
 from modelhost.errors import LoadFailed, first_line
 
 OUTPUT_LAYER = "lm_head"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chat.admission import Admission, Overloaded
+from chat.limits.admission import Admission, Overloaded
 
 Leave = Callable[[], None]
 

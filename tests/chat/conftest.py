@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chat.admission import Admission
+from chat.limits.admission import Admission
 from tests.fakes import Clock, ScriptedEngine, Turnstile
 from tests.sockets import Socket, socket_to
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from chat.datasets import Format
-from chat.exports import Export
+from chat.log.datasets import Format
+from chat.log.exports import Export
 from chat.models import Conversation, Response
 from tests.chat.rows import answered
 

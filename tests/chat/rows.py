@@ -9,12 +9,12 @@ from django.db.models import F
 from django.utils import timezone
 
 from chat import acceptance
-from chat.exchanges import root_fingerprint
+from chat.conversations.exchanges import root_fingerprint
 from chat.idempotency import Attempt
+from chat.lifecycle.record import LEASE
+from chat.lifecycle.recovery import Continuation
 from chat.models import Conversation, Prompt, Response
 from chat.questions import Accepted, Question
-from chat.record import LEASE
-from chat.recovery import Continuation
 from modelhost.types import Role, Turn
 from tests.fakes import ScriptFormat
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from chat.admission import Admission, Load, Overloaded, caller_of
+from chat.limits.admission import Admission, Load, Overloaded, caller_of
 from tests.chat.admitting import fill, refused
 from tests.fakes import Clock
 

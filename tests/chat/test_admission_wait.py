@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chat.admission import LONGEST_WAIT, UNKNOWN_WAIT
+from chat.limits.admission import LONGEST_WAIT, UNKNOWN_WAIT
 from tests.chat.admitting import fill, refused
 
 

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from chat import keys
+from chat.access import keys
 from chat.models import ApiKey
 
 URL = "/api/conversations/"

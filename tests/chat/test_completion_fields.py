@@ -8,8 +8,8 @@ from typing import get_type_hints
 import pytest
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
-from chat.completion_requests import NEUTRAL, RECORDED, CompletionSerializer
 from chat.models import Prompt, Response
+from chat.wire.completion_requests import NEUTRAL, RECORDED, CompletionSerializer
 from tests.fakes import ScriptedEngine
 
 URL = "/v1/chat/completions"

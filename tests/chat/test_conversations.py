@@ -9,10 +9,10 @@ from datetime import timedelta
 import pytest
 from django.utils.dateparse import parse_datetime
 
-from chat import record
 from chat.errors import ConversationBusy
+from chat.lifecycle import record
+from chat.lifecycle.supervisor import supervisor
 from chat.models import ApiKey, Conversation, Prompt, Response
-from chat.supervisor import supervisor
 from chat.views import conversations
 from tests.chat.meanwhile import Rendering
 from tests.chat.rows import answered, ask

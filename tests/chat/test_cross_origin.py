@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Response
-from chat.supervisor import supervisor
 
 pytest_plugins = ["tests.browser"]
 

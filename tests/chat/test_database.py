@@ -12,9 +12,9 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from chat import database
 from chat.database import missing_migrations, outage
-from chat.live import LiveResponse
-from chat.record import Record
-from chat.upkeep import Upkeep
+from chat.lifecycle.live import LiveResponse
+from chat.lifecycle.record import Record
+from chat.lifecycle.upkeep import Upkeep
 from tests.chat.rows import left_behind
 
 
@@ -93,7 +93,7 @@ def test_over_an_older_database_nothing_is_taken_over_until_it_is_migrated(user,
 
 
 def test_over_an_older_database_it_is_not_ready(client_for, engine, monkeypatch):
-    monkeypatch.setattr("chat.supervisor.Supervisor.missing", ["chat.0007_newer"])
+    monkeypatch.setattr("chat.lifecycle.supervisor.Supervisor.missing", ["chat.0007_newer"])
     answer = client_for(None).get("/readyz")
 
     assert answer.status_code == 503

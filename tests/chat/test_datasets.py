@@ -7,7 +7,7 @@ from datetime import datetime
 
 import pytest
 
-from chat.datasets import Format, as_conversation, as_messages
+from chat.log.datasets import Format, as_conversation, as_messages
 from chat.models import ApiKey, Verdict
 from modelhost.types import Role, ToolCall, Turn
 from tests.chat.exporting import exported, two_turns

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from chat import responses
-from chat.live import LiveResponse
+from chat.lifecycle.live import LiveResponse
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Response
-from chat.supervisor import supervisor
 from tests.chat.refusals import named
 from tests.chat.rows import answered
 from tests.fakes import ScriptedEngine, Turnstile

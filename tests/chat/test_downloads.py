@@ -14,9 +14,9 @@ from django.contrib.auth import get_user
 from django.contrib.auth.models import Permission
 from django.test import Client
 
-from chat.admission import caller_of
+from chat.limits.admission import caller_of
+from chat.limits.readers import scanners
 from chat.models import Response, Verdict
-from chat.readers import scanners
 from tests.chat.rows import answered
 
 LIST = "/admin/chat/response/"
@@ -160,7 +160,7 @@ def all_of_it(server: Any, signed_in: Client, row: Response) -> Iterator[httpx.R
 def test_who_may_not_any_more_gets_no_whole_file(
     server, django_user_model, rows, monkeypatch, columns
 ):
-    monkeypatch.setattr("chat.rights.SPEAKS_FOR", 0.0)
+    monkeypatch.setattr("chat.access.rights.SPEAKS_FOR", 0.0)
     for at in range(200):
         answered(rows[0].user, f"text {at} " + "word " * 20_000)
     browser = staff(django_user_model, "view_response", "export_response")

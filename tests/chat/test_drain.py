@@ -12,8 +12,8 @@ import pytest
 from django.utils import timezone
 
 from chat.errors import ServerStopping
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Conversation, Prompt, Response
-from chat.supervisor import supervisor
 from modelhost.errors import NotReady
 from tests.chat.refusals import named
 from tests.chat.rows import ELSEWHERE, answered, ask, left_behind, row_of

@@ -8,10 +8,10 @@ from django.test import Client
 from rest_framework.exceptions import Throttled, ValidationError
 
 from chat import acceptance
-from chat.completion_requests import CompletionSerializer
 from chat.errors import Code, Failure, failure_of
 from chat.models import Conversation, Prompt
 from chat.views import completions, conversations, messages
+from chat.wire.completion_requests import CompletionSerializer
 from modelhost import errors as modelhost
 from modelhost.host import Host, host
 from modelhost.types import ModelSpec
@@ -124,7 +124,7 @@ def failing(spec, progress):
 
 def test_a_model_that_could_not_be_loaded_is_503_and_says_why(api, user, monkeypatch):
     broken = Host(failing)
-    for module in ("chat.acceptance", "chat.views.completions", "chat.health"):
+    for module in ("chat.acceptance", "chat.views.completions", "chat.monitoring.health"):
         monkeypatch.setattr(f"{module}.host", broken)
     broken.start(ModelSpec())
     with pytest.raises(modelhost.LoadFailed):

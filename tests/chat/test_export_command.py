@@ -112,7 +112,7 @@ def test_half_a_file_never_has_the_name(user, tmp_path, monkeypatch):
     def broken(*_: Any, **__: Any) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("chat.exports.line", broken)
+    monkeypatch.setattr("chat.log.exports.line", broken)
     with pytest.raises(CommandError, match="No space left"):
         export("--output", str(tmp_path / "log.jsonl"))
     assert list(tmp_path.iterdir()) == []

@@ -14,11 +14,11 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 
-from chat import exports
-from chat.datasets import Format
-from chat.exports import Export
+from chat.limits.readers import scanners
+from chat.log import exports
+from chat.log.datasets import Format
+from chat.log.exports import Export
 from chat.models import Response, Verdict
-from chat.readers import scanners
 from tests.chat.exporting import exported, two_turns
 from tests.chat.refusals import named
 from tests.chat.rows import answered, left_behind

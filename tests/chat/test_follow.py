@@ -8,8 +8,8 @@ import uuid
 import httpx
 import pytest
 
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Response
-from chat.supervisor import supervisor
 from tests.chat.rows import answered
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import Event, eventually, read_events, stream, text_of

@@ -11,10 +11,10 @@ import httpx
 import pytest
 from django.utils import timezone
 
-from chat import recovery, remote
+from chat.lifecycle import recovery, remote
+from chat.lifecycle.record import WORKER
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Response
-from chat.record import WORKER
-from chat.supervisor import supervisor
 from tests.chat.rows import carried_elsewhere, left_behind
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually, opening_of, read_events, stream, text_of

@@ -11,9 +11,10 @@ from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from chat import responses, retention
+from chat import responses
+from chat.log import retention
+from chat.log.retention import RetentionFilter, forget
 from chat.models import Conversation, Response, Verdict
-from chat.retention import RetentionFilter, forget
 from tests.chat.rows import answered, ask
 from tests.web import eventually
 

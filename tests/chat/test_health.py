@@ -35,7 +35,7 @@ def test_a_load_under_way_shows_its_progress(client_for, gate, monkeypatch):
         return ScriptedEngine()
 
     loading = Host(slow)
-    monkeypatch.setattr("chat.health.host", loading)
+    monkeypatch.setattr("chat.monitoring.health.host", loading)
     loading.start(ModelSpec())
     assert begun.wait(10)
     answer = client_for(None).get("/readyz")
@@ -60,7 +60,7 @@ def test_a_load_that_failed_says_why(client_for, monkeypatch):
         raise LoadFailed("No such folder.")
 
     failed = Host(failing)
-    monkeypatch.setattr("chat.health.host", failed)
+    monkeypatch.setattr("chat.monitoring.health.host", failed)
     failed.start(ModelSpec())
     with pytest.raises(LoadFailed):
         failed.wait(10)

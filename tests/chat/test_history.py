@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from chat.history import BRANCHES, place_of, store
+from chat.conversations.history import BRANCHES, place_of, store
 from chat.models import Conversation, Prompt, Response
 from modelhost.types import Role, Turn
 from tests.chat.rows import clock_set_back

@@ -9,8 +9,8 @@ import pytest
 from django.utils import timezone
 
 from chat import acceptance, idempotency
-from chat.admission import admission
 from chat.idempotency import Attempt, KeyReused
+from chat.limits.admission import admission
 from chat.models import IdempotencyKey, Prompt, Response
 from chat.questions import Question
 from tests.chat.meanwhile import Rendering

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chat.listener import Listener
+from chat.lifecycle.listener import Listener
 
 LONG = 60.0  # seconds that no test waits for
 

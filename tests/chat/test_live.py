@@ -8,8 +8,8 @@ import uuid
 
 import pytest
 
-from chat.listener import Listener
-from chat.live import Delta, LiveResponse, Outcome, stored_outcome
+from chat.lifecycle.listener import Listener
+from chat.lifecycle.live import Delta, LiveResponse, Outcome, stored_outcome
 from chat.models import Response
 from modelhost.types import Usage
 

@@ -8,10 +8,10 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.backends import ModelBackend
 from django.test import Client
 
-from chat import log_in_forms
-from chat.addresses import client_address
+from chat.access import log_in_forms
+from chat.access.addresses import client_address
+from chat.access.password_turns import PasswordTurns
 from chat.models import ApiKey
-from chat.password_turns import PasswordTurns
 
 PASSWORD = "the right one"
 

@@ -13,8 +13,8 @@ from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
 from chat.errors import Code
+from chat.lifecycle.supervisor import supervisor
 from chat.models import ApiKey, Response
-from chat.supervisor import supervisor
 from modelhost.errors import Busy
 from modelhost.host import host
 from tests.chat.rows import left_behind

@@ -147,7 +147,7 @@ def test_a_stream_that_breaks_raises_our_sentence(client, serve):
 
 
 def test_a_heartbeat_does_not_disturb_the_client(client, serve, gate, monkeypatch):
-    monkeypatch.setattr("chat.live.HEARTBEAT", 0.001)
+    monkeypatch.setattr("chat.lifecycle.live.HEARTBEAT", 0.001)
     monkeypatch.setattr("chat.views.completions.sse_response", _opening(gate))
     serve(ScriptedEngine("Hello", gate=gate))
     stream = client.chat.completions.create(model="demo", messages=HELLO, stream=True)
@@ -157,8 +157,8 @@ def test_a_heartbeat_does_not_disturb_the_client(client, serve, gate, monkeypatc
 
 def _opening(gate):
     """`sse_response` that opens the gate after some pings."""
-    from chat.openai import PING
-    from chat.streams import sse_response
+    from chat.wire.openai import PING
+    from chat.wire.streams import sse_response
 
     async def counted(chunks):
         pings = 0

@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from chat import acceptance
-from chat.admission import UNKNOWN_WAIT, Overloaded, admission
 from chat.errors import ConversationBusy
+from chat.lifecycle.supervisor import supervisor
+from chat.limits.admission import UNKNOWN_WAIT, Overloaded, admission
 from chat.models import ApiKey, IdempotencyKey, Prompt, Response
-from chat.supervisor import supervisor
 from tests.chat.meanwhile import Rendering
 from tests.chat.refusals import named
 from tests.chat.rows import ask

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from django.test import Client
 
+from chat.access.password_turns import MOST_WAITING, PasswordTurns
 from chat.models import ApiKey
-from chat.password_turns import MOST_WAITING, PasswordTurns
 from chat.views import password
 
 PATH = "/password/"

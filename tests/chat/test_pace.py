@@ -7,9 +7,9 @@ import uuid
 
 import pytest
 
-from chat.live import Delta, LiveResponse, Outcome
+from chat.lifecycle.live import Delta, LiveResponse, Outcome
+from chat.lifecycle.pace import BURST, Pace, pace
 from chat.models import Response
-from chat.pace import BURST, Pace, pace
 from modelhost.types import Usage
 from tests.fakes import Clock
 

@@ -6,8 +6,8 @@ import re
 
 from playwright.sync_api import expect
 
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Response
-from chat.supervisor import supervisor
 from tests.chat.handling import answer, ask, asked, button, ended
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually

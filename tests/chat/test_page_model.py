@@ -34,7 +34,7 @@ def loading(monkeypatch) -> Iterator[Callable[[], None]]:
         raise LoadFailed(WHY)
 
     host = Host(load)
-    monkeypatch.setattr("chat.health.host", host)
+    monkeypatch.setattr("chat.monitoring.health.host", host)
     host.start(ModelSpec())
     assert begun.wait(10)
     yield failing.set

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
+from chat.limits.readers import readers
 from chat.models import Prompt, Response
-from chat.readers import readers
 from tests.chat.handling import answer, ask, asked, button, ended
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually

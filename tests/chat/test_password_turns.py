@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from chat import log_in_forms
-from chat.password_turns import MOST_WAITING, REST, PasswordTurns, TooManyLogIns
+from chat.access import log_in_forms
+from chat.access.password_turns import MOST_WAITING, REST, PasswordTurns, TooManyLogIns
 from tests.chat.test_log_in import PASSWORD, grace, try_in  # noqa: F401  a fixture
 from tests.fakes import Clock
 from tests.web import eventually

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from chat import personas
-from chat.history import place_behind
+from chat.conversations import personas
+from chat.conversations.history import place_behind
 from chat.models import Conversation, Response
 from tests.chat.rows import answered, ask, row_of
 from tests.fakes import ScriptedEngine

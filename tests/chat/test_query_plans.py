@@ -9,9 +9,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from chat import recovery, remote
+from chat.lifecycle import recovery, remote
+from chat.lifecycle.record import LEASE, WORKER
 from chat.models import Conversation, Prompt, Response
-from chat.record import LEASE, WORKER
 from tests.chat.rows import ask
 
 OVER = 3000

@@ -9,9 +9,9 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from chat import readers as module
+from chat.limits import readers as module
+from chat.limits.readers import Readers, TooManyStreams, readers
 from chat.models import ApiKey, Prompt, Response
-from chat.readers import Readers, TooManyStreams, readers
 from tests.chat.refusals import named
 from tests.chat.rows import answered
 from tests.fakes import ScriptedEngine

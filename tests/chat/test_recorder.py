@@ -20,10 +20,10 @@ from django.db import (
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from chat.live import LiveResponse
+from chat.lifecycle.live import LiveResponse
+from chat.lifecycle.record import WORKER, Hold, Record
+from chat.lifecycle.recorder import commit, release, settle
 from chat.models import Conversation, Prompt, Response
-from chat.record import WORKER, Hold, Record
-from chat.recorder import commit, release, settle
 from modelhost.types import Finish, FinishReason, Piece, Role, Turn, Usage
 from tests.chat.rows import carried_elsewhere
 

@@ -10,11 +10,11 @@ import pytest
 from django.db import connections
 from django.utils import timezone
 
-from chat import recovery
-from chat.admission import admission
+from chat.lifecycle import recovery
+from chat.lifecycle.record import WORKER
+from chat.lifecycle.supervisor import supervisor
+from chat.limits.admission import admission
 from chat.models import Response
-from chat.record import WORKER
-from chat.supervisor import supervisor
 from modelhost.host import host
 from tests.chat.rows import ELSEWHERE, ask, carried_elsewhere, left_behind, row_of
 from tests.fakes import STOP, ScriptedEngine, Turnstile

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from chat import personas
+from chat.conversations import personas
+from chat.log.replays import AT_ONCE, Agreement, replayable, replays
 from chat.management.commands import replay as module
 from chat.models import Prompt, Response
-from chat.replays import AT_ONCE, Agreement, replayable, replays
 from modelhost.errors import PromptTooLong
 from tests.chat.rows import answered, ask, left_behind
 from tests.fakes import ScriptedEngine

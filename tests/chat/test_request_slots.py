@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from chat.request_slots import AT_ONCE, RequestSlots, request_slots
-from chat.supervisor import supervisor
+from chat.lifecycle.supervisor import supervisor
+from chat.limits.request_slots import AT_ONCE, RequestSlots, request_slots
 from tests.fakes import ScriptedEngine
 from tests.web import eventually
 

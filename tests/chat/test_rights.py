@@ -16,13 +16,13 @@ from django.db import OperationalError
 from django.test import Client
 from rest_framework.exceptions import NotAuthenticated
 
-from chat import rights as module
-from chat import streams
-from chat.callers import Scope, authenticate
+from chat.access import rights as module
+from chat.access.callers import Scope, authenticate
+from chat.lifecycle.supervisor import supervisor
+from chat.limits.readers import readers
 from chat.models import ApiKey, Response
-from chat.readers import readers
-from chat.supervisor import supervisor
 from chat.views import asking
+from chat.wire import streams
 from tests.web import eventually, next_text, read_events, stream, text_of
 
 MESSAGE = "/chat/new/message/"
@@ -90,7 +90,7 @@ def test_a_stream_is_cut_where_key_or_person_lost_its_rights(api, turnstile, end
 
 @pytest.mark.usefixtures("always")
 def test_a_silent_stream_is_cut_at_its_heartbeat(api, turnstile, monkeypatch):
-    monkeypatch.setattr("chat.live.HEARTBEAT", 0.02)
+    monkeypatch.setattr("chat.lifecycle.live.HEARTBEAT", 0.02)
     with api.stream("POST", MESSAGE, json=STREAMED) as answer:
         revoke()
         assert list(read_events(answer.iter_lines())) == []

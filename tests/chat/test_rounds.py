@@ -10,10 +10,11 @@ import pytest
 from django.db import OperationalError, connection
 from django.db.utils import ConnectionHandler
 
-from chat import health, recovery, upkeep
-from chat import supervisor as module
-from chat.record import Record
-from chat.supervisor import supervisor
+from chat.lifecycle import recovery, upkeep
+from chat.lifecycle import supervisor as module
+from chat.lifecycle.record import Record
+from chat.lifecycle.supervisor import supervisor
+from chat.monitoring import health
 from tests.chat.rows import ask, left_behind, row_of
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually

@@ -12,8 +12,8 @@ from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.validation import validate_schema
 
-from chat.completion_requests import NEUTRAL, RECORDED
-from chat.descriptions import FIELDS
+from chat.wire.completion_requests import NEUTRAL, RECORDED
+from chat.wire.descriptions import FIELDS
 
 UNDESCRIBED = {"page"}  # for people
 

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from chat.filters import LONGEST_SEARCH, MOST_WORDS, ResponseFilter
+from chat.limits.readers import scanners
 from chat.models import Conversation
-from chat.readers import scanners
+from chat.wire.filters import LONGEST_SEARCH, MOST_WORDS, ResponseFilter
 from tests.chat.rows import answered
 from tests.web import eventually
 

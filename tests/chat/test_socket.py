@@ -6,9 +6,9 @@ from uuid import UUID
 
 import pytest
 
+from chat.lifecycle.supervisor import supervisor
+from chat.limits.readers import readers
 from chat.models import ApiKey, Prompt, Response
-from chat.readers import readers
-from chat.supervisor import supervisor
 from tests.chat.rows import answered
 from tests.fakes import ScriptedEngine
 from tests.sockets import said

@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from chat import consumers, events, socket_replies
+from chat.access.rights import rights
+from chat.lifecycle.supervisor import supervisor
+from chat.limits.readers import readers
 from chat.models import ApiKey, Prompt, Response
-from chat.readers import readers
-from chat.rights import rights
-from chat.supervisor import supervisor
+from chat.websocket import consumers, socket_replies
+from chat.wire import events
 from tests.chat.holding import Hold
 from tests.chat.rows import answered
 from tests.sockets import said

@@ -10,9 +10,9 @@ import pytest
 from django.utils import timezone
 
 from chat import responses
+from chat.lifecycle.record import LEASE
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Conversation, Prompt, Response
-from chat.record import LEASE
-from chat.supervisor import supervisor
 from tests.chat.rows import answered, ask, carried_elsewhere, left_behind, row_of
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually, read_events

@@ -7,7 +7,7 @@ from collections import namedtuple
 import pytest
 from django.db import connection
 
-from chat import storage
+from chat.limits import storage
 from tests.chat.refusals import named
 from tests.chat.rows import answered
 

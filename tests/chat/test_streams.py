@@ -12,11 +12,11 @@ import httpx
 import pytest
 from django.db import connection, connections
 
-from chat import events, openai
-from chat.live import Delta, LiveResponse, Outcome
+from chat.lifecycle.live import Delta, LiveResponse, Outcome
+from chat.lifecycle.supervisor import supervisor
 from chat.models import ApiKey, Prompt, Response
 from chat.questions import Accepted
-from chat.supervisor import supervisor
+from chat.wire import events, openai
 from llmsite.sqlite.base import KEPT
 from modelhost.types import Usage
 from tests.fakes import ScriptedEngine
@@ -26,7 +26,7 @@ from tests.web import eventually, read_events
 @pytest.fixture
 def quick_heart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A beat each millisecond."""
-    monkeypatch.setattr("chat.live.HEARTBEAT", 0.001)
+    monkeypatch.setattr("chat.lifecycle.live.HEARTBEAT", 0.001)
 
 
 @pytest.mark.usefixtures("quick_heart")

@@ -10,10 +10,11 @@ import pytest
 from django.db import DataError, OperationalError, connections, transaction
 from django.utils import timezone
 
-from chat import record, recorder, responses, upkeep
-from chat import supervisor as module
+from chat import responses
+from chat.lifecycle import record, recorder, upkeep
+from chat.lifecycle import supervisor as module
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Response
-from chat.supervisor import supervisor
 from modelhost.errors import Busy
 from tests.chat.rows import ask, row_of
 from tests.fakes import ScriptedEngine, Turnstile

@@ -8,12 +8,13 @@ import pytest
 from django.db import OperationalError
 from django.utils import timezone
 
-from chat import recorder, responses
+from chat import responses
 from chat.errors import ConversationBusy, ServerStopping, Unanswered
-from chat.live import LiveResponse
+from chat.lifecycle import recorder
+from chat.lifecycle.live import LiveResponse
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Response
 from chat.questions import SamplingOptions
-from chat.supervisor import supervisor
 from modelhost.types import FinishReason
 from tests.chat.holding import Hold
 from tests.chat.rows import ask, row_of

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
+from chat.lifecycle.record import Record
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Response
-from chat.record import Record
-from chat.supervisor import supervisor
 from modelhost.types import Sampling
 from tests.chat.rows import ask, left_behind
 from tests.fakes import ScriptedEngine

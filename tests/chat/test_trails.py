@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from django.http import Http404
 
+from chat.conversations.trails import Tree, trail
 from chat.models import Prompt, Response
-from chat.trails import Tree, trail
 from tests.chat.rows import answered
 
 

@@ -83,7 +83,7 @@ def test_the_path_shows_what_is_under_way(api, user):
 
 
 def test_a_tree_costs_few_queries(api, user, django_assert_max_num_queries):
-    from chat.representations import ConversationTreeSerializer
+    from chat.wire.representations import ConversationTreeSerializer
 
     row = answered(user, "0")
     conversation = row.prompt.conversation

@@ -8,10 +8,10 @@ from typing import Any
 
 from django.db import OperationalError, connection
 
-from chat.live import LiveResponse
+from chat.lifecycle.live import LiveResponse
+from chat.lifecycle.record import WORKER, Record
+from chat.lifecycle.upkeep import Running, Upkeep
 from chat.models import Response
-from chat.record import WORKER, Record
-from chat.upkeep import Running, Upkeep
 from modelhost.types import Finish, FinishReason, Piece, Sampling, Usage
 from tests.chat.rows import left_behind
 from tests.fakes import new_ticket

@@ -8,8 +8,8 @@ from pathlib import Path
 import openai
 import pytest
 
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Prompt, Response
-from chat.supervisor import supervisor
 from modelhost.chatglm import ChatGLMFormat
 from modelhost.host import host
 from modelhost.loading import load

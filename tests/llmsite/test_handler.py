@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 from django.utils.deprecation import MiddlewareMixin
 
-from chat.request_slots import AT_ONCE, request_slots
+from chat.limits.request_slots import AT_ONCE, request_slots
 from llmsite.handler import Handler
 from tests.chat.test_request_slots import waiting
 from tests.web import eventually

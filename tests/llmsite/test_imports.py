@@ -31,7 +31,7 @@ sys.exit(f"imported: {{heavy}}" if heavy else 0)
     "module",
     [
         "llmsite.urls",
-        "chat.supervisor",
+        "chat.lifecycle.supervisor",
         "chat.management.commands.serve",
         "chat.management.commands.ask",
     ],
@@ -50,7 +50,7 @@ def test_importing_the_web_side_leaves_the_models_libraries_alone(module):
 SERVER = """
 import os, sys
 from llmsite import asgi
-from chat.request_slots import request_slots
+from chat.limits.request_slots import request_slots
 from modelhost.host import host
 os._exit(0 if host.gather == request_slots.settle else 1)
 """

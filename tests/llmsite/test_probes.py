@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from chat.health import liveness, readiness
-from chat.supervisor import supervisor
+from chat.lifecycle.supervisor import supervisor
+from chat.monitoring.health import liveness, readiness
 from llmsite.probes import Probes
 
 PROBES = {"/healthz": liveness, "/readyz": readiness}

@@ -13,10 +13,11 @@ import psutil
 import pytest
 from django.conf import settings
 
-from chat import consumers, events, socket_replies
-from chat.events import Event
+from chat.limits.readers import readers
 from chat.models import Prompt
-from chat.readers import readers
+from chat.websocket import consumers, socket_replies
+from chat.wire import events
+from chat.wire.events import Event
 from llmsite import flow
 from llmsite.sockets import MOST_MESSAGES
 from tests.chat.holding import Hold

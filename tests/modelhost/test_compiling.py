@@ -11,7 +11,7 @@ import numba
 import pytest
 from numba import int64, types
 
-from modelhost.compiling import compiled
+from modelhost.cpu.compiling import compiled
 
 SOURCE = "def nothing(data): pass"
 INDEX, CODE = "nbi", "nbc"  # numba's files for one function

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from modelhost.eight_bits import EightBitLinear, rounded, supported
+from modelhost.cpu.eight_bits import EightBitLinear, rounded, supported
 
 pytestmark = pytest.mark.skipif(
     not supported(), reason="this processor has no exact eight-bit products (VNNI, AMX)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from modelhost import floats
-from modelhost.floats import Floats
+from modelhost.cpu import floats
+from modelhost.cpu.floats import Floats
 
 SHAPES = [(48, 64), (192, 576), (1536, 576), (576, 1536), (4096, 576)]
 

@@ -11,7 +11,7 @@ from transformers import AttentionInterface, GlmConfig, GlmForCausalLM
 from transformers.models.gemma.modeling_gemma import GemmaRMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
-from modelhost import fusion
+from modelhost.cuda import fusion
 
 
 @pytest.fixture(params=[True, False], ids=["bias", "no bias"])

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from modelhost import batching, flash, graphs
+from modelhost import batching
+from modelhost.cuda import flash, graphs
 from modelhost.sampling import Mode
 from modelhost.types import Sampling
 from tests.modelhost.test_engine import WARM, prompts

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from modelhost import halves
-from modelhost.halves import MOST_ROWS, Halves, exponent_of, fitting_rows
+from modelhost.cpu import halves
+from modelhost.cpu.halves import MOST_ROWS, Halves, exponent_of, fitting_rows
 
 SHAPES = [(48, 64), (1536, 576), (576, 1536), (200, 2048), (64, 4100)]
 

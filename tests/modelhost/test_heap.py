@@ -10,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from modelhost import heap
+from modelhost.cpu import heap
 
 MEGABYTE = 1 << 20
 PIECE = MEGABYTE // 4  # numbers; smaller than what malloc maps on its own

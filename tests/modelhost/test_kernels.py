@@ -10,8 +10,8 @@ from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from transformers.models.glm import modeling_glm
 from transformers.models.llama import modeling_llama
 
-from modelhost import kernels, openmp
-from modelhost.openmp import Kernel
+from modelhost.cpu import kernels, openmp
+from modelhost.cpu.openmp import Kernel
 
 MUCH, LITTLE = 10**9, 0  # work: in all threads, in the caller's
 ADD_AND_NORM = Kernel(kernels.add_and_norm)

@@ -22,10 +22,10 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from modelhost import packing
 from modelhost.checkpoints import Loaded
+from modelhost.cpu import packing
+from modelhost.cpu.steps import LeanRunner, Trait
 from modelhost.engine import Engine
-from modelhost.steps import LeanRunner, Trait
 from modelhost.types import Sampling
 from tests.modelhost.test_attention import LENGTHS, SHAPE, alone, mistral, prompt
 
@@ -228,8 +228,8 @@ def test_a_pass_that_raises_is_survived_like_the_librarys(start, ask):
 
 
 def test_where_kernels_cannot_be_compiled_the_library_computes(monkeypatch, start, ask, caplog):
-    monkeypatch.delattr("modelhost.lean", raising=False)
-    monkeypatch.setitem(sys.modules, "modelhost.lean", None)  # an ImportError for who asks
+    monkeypatch.delattr("modelhost.cpu.lean", raising=False)
+    monkeypatch.setitem(sys.modules, "modelhost.cpu.lean", None)  # an ImportError for who asks
     model = packed(LEAN["Llama"])
     expected = [alone(model, prompt(length), COUNT) for length in LENGTHS]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from bench.checkpoint import Shape, write_checkpoint
-from modelhost.packing import AT_A_TIME
+from modelhost.cpu.packing import AT_A_TIME
 
 ROOT = Path(__file__).resolve().parents[2]
 SHAPE = Shape(

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from modelhost import floats, halves, packing
-from modelhost.floats import Floats
-from modelhost.halves import Halves
-from modelhost.packing import joined
+from modelhost.cpu import floats, halves, packing
+from modelhost.cpu.floats import Floats
+from modelhost.cpu.halves import Halves
+from modelhost.cpu.packing import joined
 
 SHAPES = [(64, 48), (576, 192), (576, 1536), (1536, 576), (576, 4096)]
 

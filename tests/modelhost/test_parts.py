@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from modelhost import halves, parts
-from modelhost.halves import MOST_ROWS, Halves
-from modelhost.parts import Parts
+from modelhost.cpu import halves, parts
+from modelhost.cpu.halves import MOST_ROWS, Halves
+from modelhost.cpu.parts import Parts
 
 SHAPES = [(1, 1), (31, 40), (48, 64), (200, 2048), (1000, 576), (1536, 576), (576, 1536)]
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from modelhost import __main__ as command_line
-from modelhost import eight_bits
 from modelhost.checkpoints import quantization
 from modelhost.checkpoints.quantization import Quantization, Quantizer
+from modelhost.cpu import eight_bits
 from modelhost.errors import LoadFailed
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaForCausalLM
 
-from modelhost import halves, packing
 from modelhost.checkpoints import Placement, locate
 from modelhost.checkpoints.hub import SINGLE, load_folder
+from modelhost.cpu import halves, packing
 from modelhost.loading import describe
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec

@@ -14,7 +14,7 @@ import httpx
 import psycopg
 import pytest
 
-from chat.supervisor import supervisor
+from chat.lifecycle.supervisor import supervisor
 from modelhost.engine import Engine
 from modelhost.host import host
 from tests.modelhost.conftest import load_tiny, tiny_folder  # noqa: F401

@@ -57,7 +57,7 @@ def prepare() -> None:
     from tests.torture.guard import break_guard
     from tests.torture.witness import StridingWitness
 
-    module: Any = import_module("chat.supervisor")
+    module: Any = import_module("chat.lifecycle.supervisor")
     module.COMMIT_EVERY = 0.02
     module.LOOK_EVERY = 0.05
     engine: Any = StridingWitness(every=0.015)
@@ -69,7 +69,7 @@ def accept(key: str, number: int, *, dies_at: int = 0, dies_when_told: bool = Fa
     """One prompt's way from its acceptance to its end."""
 
     prepare()
-    supervisor: Any = import_module("chat.supervisor").supervisor
+    supervisor: Any = import_module("chat.lifecycle.supervisor").supervisor
     Countdown(dies_at).watch()
     asyncio.run(ask(key, number, told=lambda: os._exit(KILLED) if dies_when_told else None))
     wait_until(lambda: not supervisor.active)
@@ -83,7 +83,7 @@ def recover(*, dies_at: int = 0) -> None:
     from chat.models import Response
 
     prepare()
-    supervisor: Any = import_module("chat.supervisor").supervisor
+    supervisor: Any = import_module("chat.lifecycle.supervisor").supervisor
     open_rows = Response.objects.filter(status__in=Response.ACTIVE)
     if dies_at:
         watched = Countdown(dies_at)

@@ -39,14 +39,14 @@ def lease() -> None:
 
 def recovery() -> None:
     """What a process left is nobody's business."""
-    from chat import recovery
+    from chat.lifecycle import recovery
 
     recovery.claim = lambda *, ours: iter(())  # type: ignore[assignment]
 
 
 def late_follow() -> Callable[..., Any]:
     """A `LiveResponse.follow` that leaves out one character behind a reader's cursor."""
-    from chat.live import LiveResponse
+    from chat.lifecycle.live import LiveResponse
 
     follow = LiveResponse.follow
 

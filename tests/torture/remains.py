@@ -13,8 +13,8 @@ from typing import Any
 
 from django.db import connection
 
-from chat.admission import admission
-from chat.supervisor import supervisor
+from chat.lifecycle.supervisor import supervisor
+from chat.limits.admission import admission
 from llmsite.sqlite.base import pool
 from modelhost.host import host
 

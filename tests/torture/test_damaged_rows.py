@@ -9,9 +9,9 @@ import httpx
 import pytest
 from django.utils import timezone
 
-from chat import recovery
+from chat.lifecycle import recovery
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Prompt, Response
-from chat.supervisor import supervisor
 from modelhost.engine import Engine
 from tests.web import eventually
 

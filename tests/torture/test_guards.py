@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from chat import recovery
 from chat.idempotency import Attempt
-from chat.live import LiveResponse
-from chat.supervisor import Supervisor
+from chat.lifecycle import recovery
+from chat.lifecycle.live import LiveResponse
+from chat.lifecycle.supervisor import Supervisor
 from modelhost.engine import Engine
 from modelhost.sharing import OwnedBlocks
 from tests.torture import (

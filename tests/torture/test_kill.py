@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from chat.record import LEASE
+from chat.lifecycle.record import LEASE
 from tests.torture.promises import broken, unfinished
 from tests.torture.site import Site
 from tests.torture.size import amount

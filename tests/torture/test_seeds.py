@@ -17,8 +17,8 @@ from django.db.models.signals import post_save
 from django.dispatch import receiver
 from django.utils import timezone
 
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Response
-from chat.supervisor import supervisor
 from modelhost.engine import Engine
 from modelhost.text import ResponseDecoder
 from tests.torture.reading import Reading

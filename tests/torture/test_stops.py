@@ -14,8 +14,8 @@ import httpx
 import pytest
 from django.db import connections
 
+from chat.lifecycle.supervisor import supervisor
 from chat.models import Response
-from chat.supervisor import supervisor
 from modelhost.engine import Engine
 from tests.sockets import Socket, socket_to
 from tests.torture.reading import Reading, events

@@ -12,11 +12,11 @@ from django.core.management.base import BaseCommand, CommandError
 
 from chat import acceptance
 from chat.idempotency import Attempt
-from chat.live import LiveResponse
+from chat.lifecycle.live import LiveResponse
+from chat.lifecycle.supervisor import supervisor
 from chat.model_spec import spec
-from chat.parsers import unstorable
 from chat.questions import Question, SamplingOptions
-from chat.supervisor import supervisor
+from chat.wire.parsers import unstorable
 from modelhost.errors import ModelHostError
 from modelhost.host import host
 

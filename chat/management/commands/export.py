@@ -12,8 +12,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from chat.datasets import Format
-from chat.exports import Export
+from chat.log.datasets import Format
+from chat.log.exports import Export
 from chat.management.choice import add_filters, chosen
 
 ENCODING = "utf-8"  # JSON's, whatever the terminal's is

@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
+from chat.log.retention import RetentionFilter, forget
 from chat.management.choice import filtered
 from chat.models import Conversation, Response
-from chat.retention import RetentionFilter, forget
 
 FILTERS = ("user", "conversation", "unused_since")
 

@@ -11,10 +11,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import QuerySet
 
+from chat.log.replays import Agreement, Replay, replayable, replays
 from chat.management.choice import add_filters, chosen
 from chat.model_spec import spec
 from chat.models import Response, shorten
-from chat.replays import Agreement, Replay, replayable, replays
 from modelhost.errors import ModelHostError
 from modelhost.host import host
 

@@ -1,0 +1,1 @@
+"""Conversations as trees: the turns that lead to a prompt."""

@@ -1,0 +1,1 @@
+"""How much is taken in at once, and in which order."""

@@ -1,0 +1,1 @@
+"""The log taken out, asked again and removed."""

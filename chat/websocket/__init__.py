@@ -1,0 +1,1 @@
+"""The WebSocket: any number of responses through one connection."""

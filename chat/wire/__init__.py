@@ -1,0 +1,1 @@
+"""What goes over HTTP: bodies that come in, shapes that go out, and their description."""

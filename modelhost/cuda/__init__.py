@@ -1,0 +1,1 @@
+"""What makes steps fast on a card: flash attention, CUDA graphs, fused layers."""
