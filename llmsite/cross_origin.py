@@ -28,8 +28,14 @@ OPENAI = (
     "x-stainless-runtime-version",
     "x-stainless-timeout",
 )
-SENT: tuple[str, ...] = (*default_headers, "idempotency-key", "last-event-id", *OPENAI)
-READ: tuple[str, ...] = ("retry-after", "content-disposition")
+SENT: tuple[str, ...] = (
+    *default_headers,
+    "idempotency-key",
+    "last-event-id",
+    "x-request-id",
+    *OPENAI,
+)
+READ: tuple[str, ...] = ("retry-after", "content-disposition", "x-request-id")
 
 _library = CorsMiddleware(lambda request: HttpResponse())
 

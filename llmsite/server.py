@@ -19,7 +19,7 @@ from twisted.web.http import _GenericHTTPChannelProtocol
 
 from chat import metrics
 from chat.errors import Failure
-from llmsite import cross_origin, sockets
+from llmsite import cross_origin, request_ids, sockets
 from llmsite.arrivals import ArrivingChannel
 from llmsite.body_gate import too_large, too_slow
 from llmsite.eager import EagerConnection
@@ -139,6 +139,7 @@ class CountedRequest(WebRequest):
             "Content-Type": failure.content_type(path),
             "Content-Length": len(body),
             "Connection": "close",
+            request_ids.HEADER: request_ids.named(self.getHeader(request_ids.HEADER.encode())),
             **cross_origin.shown(path, self.getHeader(b"origin")),
         }
         lines = [
