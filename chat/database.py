@@ -24,6 +24,8 @@ OUTDATED = "The database is not prepared for this version of the service."
 # OperationalError there: a standby or a primary that steps down, a table or column that is missing.
 STATES = {"25006": READ_ONLY, "42P01": OUTDATED, "42703": OUTDATED}
 
+LOCKED = ("55P03", "40P01")  # a lock that is not there at once, or of which two wait for each other
+
 SQLITE_LACKS = ("no such table", "no such column", "has no column named")
 
 
@@ -34,6 +36,11 @@ def outage(error: Exception) -> str | None:
     if isinstance(error, InternalError | ProgrammingError):
         return STATES.get(getattr(error.__cause__, "sqlstate", ""))
     return None
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether another session had the row, so that the same may work in a moment."""
+    return getattr(error.__cause__, "sqlstate", "") in LOCKED
 
 
 def missing_migrations() -> list[str]:

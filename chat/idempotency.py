@@ -39,7 +39,7 @@ class KeyReused(Exception):
     """The key names another request already."""
 
     def __init__(self) -> None:
-        super().__init__(f"This {HEADER} was sent with another request.")
+        super().__init__("This idempotency key was sent with another request.")
 
 
 class KeyTaken(Exception):

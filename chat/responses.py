@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from time import sleep
+from uuid import UUID
 
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.db.models import QuerySet
 
 from chat.connections import Connection
 from chat.conversations import history
+from chat.database import is_locked
 from chat.errors import ServerStopping, Unanswered
 from chat.lifecycle import remote
 from chat.lifecycle.live import LiveResponse, Outcome
@@ -24,6 +27,7 @@ from modelhost.errors import GenerationFailed
 
 GOES_ON = "The server is stopping; the response goes on when it is back, and can be followed then."
 LOOK = 0.5  # seconds between looks whether the one who waits is still there
+PAUSE, TRIES = 0.05, 100  # seconds until a row that somebody else has is tried again; how often
 
 
 def join(response: Response, question: Question) -> Accepted:
@@ -82,16 +86,36 @@ def stop(response: Response) -> None:
 def remove(conversation: Conversation, *, among: QuerySet[Conversation] | None = None) -> bool:
     """Delete a conversation with everything in it; an answer under way ends at once.
 
-    among: those that it must still be one of. Whether it was deleted.
+    among: those that it must still be one of. Whether it was deleted. Raises OperationalError
+    where another session keeps a row of it.
     """
-    rows = Response.objects.active().filter(prompt__conversation=conversation)
     candidates = Conversation.objects.all() if among is None else among
+    for left in reversed(range(TRIES)):
+        try:
+            under_way = _remove(candidates.filter(pk=conversation.pk))
+            break
+        except OperationalError as error:
+            if not left or not is_locked(error):
+                raise
+        request_slots.release()
+        sleep(PAUSE)
+    for response_id in under_way or ():
+        supervisor.recheck(response_id)
+    return under_way is not None
+
+
+def _remove(rows: QuerySet[Conversation]) -> list[UUID] | None:
+    """Delete the one that there is; what was being answered in it. None: there is none.
+
+    The recorder writes many responses in one transaction, in an order of its own: who waited for
+    one of them and had another would lock out both (PostgreSQL), so nobody waits here.
+    """
     with transaction.atomic():
         # As `_hold` does: Django looks for all that depends on it before it deletes any of it.
-        held = candidates.select_for_update(of=("self",)).filter(pk=conversation.pk).first()
-        under_way = list(rows.values_list("pk", flat=True))
-        if held is not None:
-            held.delete()
-    for response_id in under_way:
-        supervisor.recheck(response_id)
-    return held is not None
+        held = rows.select_for_update(of=("self",)).first()
+        if held is None:
+            return None
+        active = Response.objects.active().filter(prompt__conversation=held).only("pk")
+        under_way = [row.pk for row in active.select_for_update(of=("self",), nowait=True)]
+        held.delete()
+        return under_way

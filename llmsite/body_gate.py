@@ -10,6 +10,7 @@ from typing import Any
 
 from chat.errors import Code, Failure
 from chat.monitoring import metrics
+from llmsite import cross_origin
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -114,5 +115,7 @@ async def _refuse(scope: Scope, send: Send, failure: Failure) -> None:
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
     ]
+    shown = cross_origin.shown(path, dict(scope["headers"]).get(b"origin"))
+    headers += [(name.encode(), value.encode("latin-1")) for name, value in shown.items()]
     await send({"type": "http.response.start", "status": failure.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -7,9 +7,11 @@ shows such a page nothing that came with a session.
 from __future__ import annotations
 
 from corsheaders.defaults import default_headers
+from corsheaders.middleware import CorsMiddleware
+from django.http import HttpRequest, HttpResponse
 
 # What programs call. Not what is for people: the log-in, the admin, the page.
-PATHS = r"^/(api|v1|chat|sendMessage)(/|$)"
+PATHS = r"^/(api|v1|chat|sendMessage|healthz|readyz)(/|$)"
 
 # What the OpenAI client for JavaScript sends with every request.
 OPENAI = (
@@ -26,5 +28,26 @@ OPENAI = (
     "x-stainless-runtime-version",
     "x-stainless-timeout",
 )
-SENT = (*default_headers, "idempotency-key", "last-event-id", *OPENAI)
-READ = ("retry-after", "content-disposition")
+SENT: tuple[str, ...] = (
+    *default_headers,
+    "idempotency-key",
+    "last-event-id",
+    "x-request-id",
+    *OPENAI,
+)
+READ: tuple[str, ...] = ("retry-after", "content-disposition", "x-request-id")
+
+_library = CorsMiddleware(lambda request: HttpResponse())
+
+
+def shown(path: str, origin: bytes | None) -> dict[str, str]:
+    """Headers with which a browser shows an answer that Django did not make to a page of `origin`.
+
+    No cache keeps these answers, so that they need no `Vary`.
+    """
+    if origin is None:
+        return {}
+    request, answer = HttpRequest(), HttpResponse()
+    request.path_info, request.META["HTTP_ORIGIN"] = path, origin.decode("latin-1")
+    _library.add_response_headers(request, answer)
+    return {name: value for name, value in answer.items() if name.startswith("access-control-")}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from chat.monitoring.health import Health
+from llmsite import cross_origin
 
 
 class Probes:
@@ -35,6 +36,7 @@ class Probes:
             "Content-Type": "application/json",
             "Content-Length": str(len(body)),
             **health.headers,
+            **cross_origin.shown(scope["path"], dict(scope["headers"]).get(b"origin")),
         }
         start = {
             "type": "http.response.start",

@@ -15,6 +15,7 @@ from chat.monitoring.health import liveness, readiness
 from chat.websocket.routing import websocket_urlpatterns
 from llmsite.body_gate import BodyGate
 from llmsite.probes import Probes
+from llmsite.request_ids import RequestIds
 
 
 def by_protocol(django_application: Any, **others: Any) -> ProtocolTypeRouter:
@@ -26,7 +27,7 @@ def by_protocol(django_application: Any, **others: Any) -> ProtocolTypeRouter:
     )
     return ProtocolTypeRouter(
         {
-            "http": Probes(gate, {"/healthz": liveness, "/readyz": readiness}),
+            "http": RequestIds(Probes(gate, {"/healthz": liveness, "/readyz": readiness})),
             "websocket": URLRouter(websocket_urlpatterns),
             **others,
         }

@@ -19,7 +19,7 @@ from twisted.web.http import _GenericHTTPChannelProtocol
 
 from chat.errors import Failure
 from chat.monitoring import metrics
-from llmsite import sockets
+from llmsite import cross_origin, request_ids, sockets
 from llmsite.arrivals import ArrivingChannel
 from llmsite.body_gate import too_large, too_slow
 from llmsite.eager import EagerConnection
@@ -135,12 +135,19 @@ class CountedRequest(WebRequest):
         metrics.refused(failure.code)
         path = self.channel._path.decode("latin-1")  # the request learns its path with its end
         body = json.dumps(failure.body(path)).encode()
-        head = (
-            f"HTTP/1.1 {failure.status} {HTTPStatus(failure.status).phrase}\r\n"
-            f"Content-Type: {failure.content_type(path)}\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        self.channel.transport.write(head.encode() + body)
+        headers = {
+            "Content-Type": failure.content_type(path),
+            "Content-Length": len(body),
+            "Connection": "close",
+            request_ids.HEADER: request_ids.named(self.getHeader(request_ids.HEADER.encode())),
+            **cross_origin.shown(path, self.getHeader(b"origin")),
+        }
+        lines = [
+            f"HTTP/1.1 {failure.status} {HTTPStatus(failure.status).phrase}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
+        head = "".join(f"{line}\r\n" for line in [*lines, ""])
+        self.channel.transport.write(head.encode("latin-1") + body)
 
 
 class CountingFactory(HTTPFactory):

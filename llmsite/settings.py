@@ -240,19 +240,22 @@ UNFOLD = {
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "formatters": {
+        "line": {"format": "%(asctime)s %(levelname)s %(name)s%(of_request)s %(message)s"},
+    },
     # "Not ready" is an answer, and a page that waits asks for it every second.
     "filters": {
         "unexpected": {
             "()": "django.utils.log.CallbackFilter",
             "callback": lambda record: getattr(record, "status_code", 500) != 503,
-        }
+        },
+        "of_request": {"()": "llmsite.request_ids.OfRequest"},
     },
     "handlers": {
         "stderr": {
             "class": "logging.StreamHandler",
             "formatter": "line",
-            "filters": ["unexpected"],
+            "filters": ["unexpected", "of_request"],
         }
     },
     "root": {"handlers": ["stderr"], "level": "WARNING"},

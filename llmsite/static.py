@@ -16,6 +16,7 @@ class StaticFiles(WhiteNoiseMiddleware):
 
     The files are small. Their lengths are told as they are read: WhiteNoise knows those of its
     start, and a client would wait for the rest of a file that was replaced by a shorter one.
+    Their ETags are of the start, too: a browser keeps what this process began with until the next.
     """
 
     def add_cache_headers(self, headers: Any, path: str, url: str) -> None:

@@ -20,8 +20,12 @@ from chat.models import ApiKey
 
 
 class NewKeyForm(forms.ModelForm):
-    """Whose a new key shall be, and what for."""
+    """Whose a new key shall be, and what for.
 
+    maker: who asks for it. A key acts as its person, so only a superuser makes one for other staff.
+    """
+
+    maker: Any
     username = forms.CharField(
         label="User",
         help_text="By user name: whom the key acts as.",
@@ -44,8 +48,15 @@ class NewKeyForm(forms.ModelForm):
         user = users.objects.filter(username=name, is_active=True).first()
         if user is None:
             raise ValidationError("No active user has this name.")
+        if not self._may_act_as(user):
+            raise ValidationError("Only a superuser makes keys for other staff and for superusers.")
         self.instance.user = user
         return name
+
+    def _may_act_as(self, user: Any) -> bool:
+        """Whether that person may no more than the maker: of those who are not staff so is each."""
+        plain = not (user.is_staff or user.is_superuser)
+        return plain or self.maker.is_superuser or user.pk == self.maker.pk
 
 
 @admin.register(ApiKey)
@@ -66,8 +77,10 @@ class ApiKeyAdmin(ChatAdmin):
         return False
 
     def get_form(self, request: HttpRequest, obj: Any = None, **options: Any) -> Any:
-        """Another one for a new key."""
-        return super().get_form(request, obj, **options) if obj else NewKeyForm
+        """Another one for a new key, which knows who makes it."""
+        if obj:
+            return super().get_form(request, obj, **options)
+        return type("NewKeyForm", (NewKeyForm,), {"maker": request.user})
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Nothing of a new key is known yet."""

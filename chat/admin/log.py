@@ -53,6 +53,17 @@ class ChatAdmin(FilterLookups, ModelAdmin):
             row.request = request
         return row
 
+    def list_shown(self, request: HttpRequest) -> str:
+        """The filters of the list that somebody came from, as Django's own pages keep them."""
+        kept = self.get_preserved_filters(request)
+        return f"?{kept}" if kept else ""
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kw: Any) -> Any:
+        """A row's page, whose buttons know the list that it was reached from."""
+        for button in context.get("actions_detail", ()):
+            button["path"] += self.list_shown(request)
+        return super().render_change_form(request, context, *args, **kw)
+
     @admin.display(description="user")
     def owner(self, row: Any) -> SafeString | str:
         """Whose it is; a link for those who may see users."""

@@ -8,6 +8,7 @@ from django.contrib import admin, messages
 from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest
 from django.shortcuts import redirect
+from django.urls import reverse
 from django.utils.translation import ngettext
 from unfold.contrib.filters.admin import (
     AutocompleteSelectFilter,
@@ -172,7 +173,8 @@ class ResponseAdmin(ResponseColumns, Downloads, Judging, ReadOnlyAdmin):
             self.message_user(request, "1 response stopped.", messages.SUCCESS)
         else:
             self.message_user(request, "This response has ended already.", messages.WARNING)
-        return redirect("admin:chat_response_change", row.pk)
+        address = reverse("admin:chat_response_change", args=[row.pk])
+        return redirect(f"{address}{self.list_shown(request)}")
 
     def _end(self, request: HttpRequest, row: Response) -> None:
         responses.stop(row)

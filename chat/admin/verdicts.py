@@ -15,11 +15,11 @@ from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_POST
-from unfold.admin import ModelAdmin
 from unfold.utils import display_for_label
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminTextareaWidget
 
 from chat.admin.cells import NOTHING
+from chat.admin.log import ChatAdmin
 from chat.models import Response, Verdict
 from chat.models.review import NOTE_LENGTH
 
@@ -43,7 +43,7 @@ class VerdictForm(forms.ModelForm):
         }
 
 
-class Judging(ModelAdmin):
+class Judging(ChatAdmin):
     """Part of the responses' admin: a column, a field to judge in, and where that goes.
 
     A page of the admin is one form, in which nothing else can be changed; buttons of the field send
@@ -78,12 +78,7 @@ class Judging(ModelAdmin):
         else:
             return self._ask_again(request, object_id, form)
         address = reverse("admin:chat_response_change", args=[row.pk])
-        return redirect(f"{address}{self._list_shown(request)}")
-
-    def _list_shown(self, request: HttpRequest) -> str:
-        """The filters of the list that the reviewer came from, as Django's own pages keep them."""
-        kept = self.get_preserved_filters(request)
-        return f"?{kept}" if kept else ""
+        return redirect(f"{address}{self.list_shown(request)}")
 
     def _ask_again(self, request: Any, object_id: str, form: VerdictForm) -> HttpResponse:
         """The page once more, with what was typed and what is wrong with it."""
@@ -124,6 +119,6 @@ class Judging(ModelAdmin):
             own = row.verdicts.filter(reviewer=row.request.user.pk).first()
             form = getattr(row.request, "verdict_form", None) or VerdictForm(instance=own)
             address = reverse("admin:chat_response_judge", args=[row.pk])
-            address += self._list_shown(row.request)
+            address += self.list_shown(row.request)
             context |= {"form": form, "own": own, "address": address}
         return render_to_string("chat/verdicts.html", context)

@@ -123,13 +123,12 @@ class Supervisor:
         """Leave what runs to the next process, write everything, end the thread."""
         with self._lock:
             thread = self._thread
-            if thread is None:
-                return
             self._stopping, self._recover = True, False
             for record, ticket in list(self._running.values()):
                 _suspend(record, ticket)
             self._loop.call_soon_threadsafe(self._wake.set)
-        thread.join(timeout)
+        if thread is not None:
+            thread.join(timeout)
         with self._lock:
             if self._thread is thread:
                 self._thread = None

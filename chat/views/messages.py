@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
 
+from chat.idempotency import HEADER
 from chat.models import ApiKey, Response
 from chat.questions import Question
 from chat.views.asking import Stream, ask, asked_in, deliver, resumed, validated
@@ -74,8 +76,12 @@ class Messages(generics.ListAPIView[Response]):
 
 
 class SendMessage(APIView):
-    """The stream for a browser's EventSource, which can only GET."""
+    """The stream for a browser's EventSource, which can only GET.
 
+    field_names: what the query calls the fields that errors name.
+    """
+
+    field_names: Mapping[str, str] = {}
     http_method_names = ["get", "options"]  # a HEAD would start work and throw it away
 
     @extend_schema(parameters=[SendMessageSerializer], responses={200: EVENTS, 204: None})
@@ -89,6 +95,8 @@ class SendMessage(APIView):
             return stream
         query = validated(SendMessageSerializer, request.query_params.dict())
         data = query.validated_data
+        if HEADER not in request.headers:
+            self.field_names = {HEADER: "idempotency_key"}
         question = Question(
             content=data["prompt"],
             surface="sendMessage",

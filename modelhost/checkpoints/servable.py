@@ -8,6 +8,7 @@ computes its attention with code of its own, cannot be served so; docs/models.md
 from __future__ import annotations
 
 import inspect
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from transformers import PreTrainedModel
 from transformers.generation.continuous_batching.cache import ATTN_TYPE_TO_ALLOCATOR
 from transformers.generation.continuous_batching.utils import find_head_dim
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.quantizers.auto import get_hf_quantizer
 
-from modelhost.errors import LoadFailed
+from modelhost.errors import LoadFailed, first_line
 
 SEE = "docs/models.md lists what can be"
 
@@ -25,6 +27,10 @@ def check(folder: Path, config: Any) -> None:
     """Raises LoadFailed for a model that the engine cannot serve."""
     if reason := _reason(config):
         raise LoadFailed(f"The model in {folder} cannot be served: {reason}; {SEE}.")
+    try:  # whether all is here that reads weights which were stored quantized
+        get_hf_quantizer(deepcopy(config), None, None, weights_only=True, user_agent={})
+    except Exception as error:  # each kind's own
+        raise LoadFailed(f"The model in {folder} cannot be loaded: {first_line(error)}.") from error
 
 
 def _reason(config: Any) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import re
+from urllib.parse import urlencode
+
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.db import connection
@@ -150,6 +154,20 @@ def test_a_running_responses_page_has_a_button_to_stop_it(administrator, user):
     assert row.status == "stopped"
     assert notes(row) == [("root", "Stopped.")]
     assert f"{page}stop/" not in administrator.get(f"{page}change/").content.decode()
+
+
+def test_to_stop_a_response_leads_back_to_the_list_with_its_filters(administrator, user):
+    row = left_behind(user, "Hel")
+    kept = urlencode({"_changelist_filters": "status__exact=streaming&user=ada"})
+    page = f"{LIST}{row.pk}/"
+    [address] = re.findall(
+        r'href="([^"]*/stop/[^"]*)"', administrator.get(f"{page}change/?{kept}").content.decode()
+    )
+    answer = administrator.post(html.unescape(address), {"confirmed": "yes"})
+
+    assert answer.headers["Location"] == f"{page}change/?{kept}"
+    row.refresh_from_db()
+    assert row.status == "stopped"
 
 
 def test_what_has_ended_in_between_is_not_stopped(administrator, user):

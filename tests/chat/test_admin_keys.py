@@ -102,6 +102,37 @@ def test_to_look_at_keys_is_one_right_and_to_make_them_another(user):
     assert secret_in(making.post(ADD, {"username": "ada", "name": "a"}).content.decode())
 
 
+ONLY_A_SUPERUSER = "Only a superuser makes keys for other staff and for superusers."
+
+
+@pytest.mark.parametrize("right", ["is_staff", "is_superuser"])
+def test_no_key_makes_its_maker_somebody_with_more_rights(user, other, right):
+    making = staff_with(user, "add_apikey")
+    setattr(other, right, True)
+    other.save()
+    page = making.post(ADD, {"username": other.username, "name": "a"}).content.decode()
+
+    assert ONLY_A_SUPERUSER in page
+    assert ApiKey.objects.count() == 0
+
+
+def test_staff_make_keys_for_themselves_and_for_who_is_no_staff(user, other):
+    making = staff_with(user, "add_apikey")
+    for person in (user, other):
+        secret = secret_in(
+            making.post(ADD, {"username": person.username, "name": "a"}).content.decode()
+        )
+        assert ApiKey.find(secret).user == person
+
+
+def test_superusers_make_keys_for_anybody(administrator, user):
+    user.is_staff = user.is_superuser = True
+    user.save()
+    answer = administrator.post(ADD, {"username": "ada", "name": "a"})
+
+    assert ApiKey.find(secret_in(answer.content.decode())).user == user
+
+
 def test_the_form_has_one_button(administrator):
     page = administrator.get(ADD).content.decode()
 

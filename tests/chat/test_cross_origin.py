@@ -152,6 +152,19 @@ def test_in_a_browser_a_page_that_is_named_asks_and_reads(
     assert (refused["status"], refused["retry"]) == (503, "10")
 
 
+def test_in_a_browser_a_page_that_is_named_reads_that_its_body_is_too_large(
+    page, server, key, engine, elsewhere, settings, problems
+):
+    problems.excuse("413")
+    settings.CORS_ALLOWED_ORIGINS = [elsewhere]
+    page.goto(elsewhere)
+    body = {"prompt": "x" * (2 << 20)}
+    refused = page.evaluate(ASK, [server.address + MESSAGE, key, body])
+
+    assert refused["status"] == 413
+    assert "The body is larger than" in refused["text"]
+
+
 def test_in_a_browser_a_page_that_is_not_named_starts_nothing(
     page, server, key, engine, elsewhere, problems
 ):

@@ -100,8 +100,11 @@ class Late(ScriptedEngine):
         return ticket
 
 
-def test_who_asked_just_before_the_end_does_not_wait_for_it(user, serve, gate):
-    supervisor.start()
+@pytest.mark.parametrize("begun", [True, False])
+def test_who_asked_just_before_the_end_does_not_wait_for_it(user, serve, gate, begun, monkeypatch):
+    monkeypatch.setattr(supervisor, "_stopping", False)  # as in a new process
+    if begun:
+        supervisor.start()
     engine = serve(Late(gate=gate))
     accepted = ask(user)
 

@@ -84,5 +84,14 @@ def test_too_many_at_once_are_told_to_come_again(browser, user, monkeypatch):
     assert user.check_password(OLD)
 
 
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_the_admin_leads_to_the_same_page(administrator, method):
+    root = {"old_password": "secret", "new_password1": NEW, "new_password2": NEW}
+    answer = getattr(administrator, method)("/admin/password_change/", root)
+
+    assert (answer.status_code, answer["Location"].partition("?")[0]) == (302, PATH)
+    assert b"/admin/password_change/" in administrator.get("/admin/").content, "its link"
+
+
 def test_who_is_not_signed_in_is_asked_to(db):
     assert change(Client())["Location"] == f"/login/?next={PATH}"

@@ -70,13 +70,16 @@ def test_a_model_that_is_not_ready_is_waited_for(signed_in, serve, problems):
     signed_in.goto("/")
     expect(signed_in.locator("#model")).to_have_text("No model has been loaded.")
     ask(signed_in, "Too early")
-    expect(signed_in.get_by_role("alert")).to_be_visible()
+    notice = signed_in.get_by_role("alert")
+    expect(notice).to_have_text("No model has been loaded.")
     expect(signed_in.get_by_label("Your prompt")).to_have_value("Too early")
 
     serve(ScriptedEngine())
     expect(signed_in.locator("#model")).to_have_text("scripted-model")
+    expect(notice).to_have_text("The model is ready now.")
     button(signed_in, "Send").click()
     expect(answer(signed_in)).to_have_text("Hello, world")
+    expect(notice).to_be_hidden()
     ended(signed_in)
     problems.excuse("status of 503")
 

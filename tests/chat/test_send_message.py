@@ -117,6 +117,16 @@ def test_a_key_names_one_prompt(api, engine):
     answer = api.get(URL, params={"prompt": "Say more", "idempotency_key": "one"})
 
     assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+    assert list(answer.json()["errors"]) == ["idempotency_key"]
+
+
+def test_a_key_in_the_header_is_refused_as_the_header(api, engine):
+    headers = {"Idempotency-Key": "one"}
+    stream(api, "GET", URL, params={"prompt": "Say it"}, headers=headers)
+    query = {"prompt": "Say more", "idempotency_key": "two"}
+    answer = api.get(URL, params=query, headers=headers)
+
+    assert (answer.status_code, list(answer.json()["errors"])) == (422, ["Idempotency-Key"])
 
 
 def test_a_key_in_the_header_wins(api, engine):

@@ -116,6 +116,17 @@ async def test_a_body_that_takes_too_long_is_408():
     assert json.loads(sent[1]["body"])["code"] == "body_timeout"
 
 
+@pytest.mark.parametrize("origin", [b"https://chat.example.org", b"https://evil.example"])
+async def test_a_page_of_a_named_origin_may_read_the_refusal(settings, origin):
+    settings.CORS_ALLOWED_ORIGINS = ["https://chat.example.org"]
+    headers = [(b"content-length", str(LIMIT + 1).encode()), (b"origin", origin)]
+    _, sent, _ = await through(chunks(b"x"), headers=headers, path="/v1/chat/completions")
+
+    told = dict(sent[0]["headers"])
+    assert (b"access-control-allow-origin" in told) == (origin == b"https://chat.example.org")
+    assert (b"access-control-expose-headers" in told) == (origin == b"https://chat.example.org")
+
+
 async def test_a_client_that_leaves_reaches_nobody():
     messages = [
         {"type": "http.request", "body": b"x", "more_body": True},

@@ -10,10 +10,13 @@ from chat.lifecycle.supervisor import supervisor
 from chat.monitoring.health import liveness, readiness
 from llmsite.probes import Probes
 
+PAGE = "https://chat.example.org"
 PROBES = {"/healthz": liveness, "/readyz": readiness}
 
 
-async def asked(method: str, path: str) -> tuple[list[dict], list[str]]:
+async def asked(
+    method: str, path: str, *headers: tuple[bytes, bytes]
+) -> tuple[list[dict], list[str]]:
     """What was sent, and which paths reached the application behind."""
     sent: list[dict] = []
     reached: list[str] = []
@@ -24,7 +27,7 @@ async def asked(method: str, path: str) -> tuple[list[dict], list[str]]:
     async def send(message):
         sent.append(message)
 
-    scope = {"type": "http", "method": method, "path": path}
+    scope = {"type": "http", "method": method, "path": path, "headers": headers}
     await Probes(application, PROBES)(scope, None, send)
     return sent, reached
 
@@ -55,6 +58,18 @@ async def test_the_views_behind_would_say_the_same(client, engine, path, alive):
     assert (start["status"], body["body"]) == (view.status_code, view.content)
     for name, value in dict(start["headers"]).items():
         assert view.headers[name.decode()] == value.decode()
+
+
+@pytest.mark.parametrize("path", list(PROBES))
+async def test_a_page_of_a_named_origin_reads_them(client, engine, settings, path):
+    settings.CORS_ALLOWED_ORIGINS = [PAGE]
+    (named, _), _ = await asked("GET", path, (b"origin", PAGE.encode()))
+    (other, _), _ = await asked("GET", path, (b"origin", b"https://evil.example"))
+
+    assert dict(named["headers"])[b"access-control-allow-origin"] == PAGE.encode()
+    assert b"access-control-allow-origin" not in dict(other["headers"])
+    view = client.get(path, headers={"Origin": PAGE})
+    assert view.headers["access-control-allow-origin"] == PAGE
 
 
 async def test_who_may_not_ask_any_more_is_told_when_to_come_again(engine, monkeypatch):

@@ -107,6 +107,20 @@ def test_a_client_that_sends_too_slowly_is_refused(server, settings):
     assert b"body_timeout" in answer
 
 
+@pytest.mark.parametrize("origin", ["https://chat.example.org", "https://evil.example"])
+def test_a_page_of_a_named_origin_may_read_that_it_sent_too_slowly(server, settings, origin):
+    settings.LLMSITE_BODY_SECONDS = 0.05
+    settings.CORS_ALLOWED_ORIGINS = ["https://chat.example.org"]
+    with connected(server) as connection:
+        announced = ("Content-Length: 100", f"Origin: {origin}")
+        connection.sendall(head("/chat/new/message/", *announced) + b"{")
+        answer = read_all(connection).decode()
+
+    assert answer.startswith("HTTP/1.1 408 ")
+    leave = f"access-control-allow-origin: {origin}\r\n"
+    assert (leave in answer) == (origin == "https://chat.example.org")
+
+
 def test_an_answer_may_take_longer_than_a_body(api, serve, gate, settings):
     settings.LLMSITE_BODY_SECONDS = 0.05
     serve(ScriptedEngine("Hi", gate=gate))

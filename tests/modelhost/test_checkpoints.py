@@ -70,7 +70,7 @@ BROKEN = {
     ),
     "quantization that is not installed": (
         edit("config.json", quantization_config={"quant_method": "gptq", "bits": 4}),
-        "cannot be loaded",
+        "requires optimum",
     ),
 }
 
@@ -89,6 +89,32 @@ def test_a_broken_folder_is_refused_in_a_sentence_that_names_the_trouble(folder,
     assert "\n" not in sentence
     assert sentence.endswith(".")
     assert ".." not in sentence.replace(str(folder), "")
+
+
+@pytest.mark.parametrize(
+    ("method", "library"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "optimum"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "gptqmodel"),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
+        ({"quant_method": "compressed-tensors", "config_groups": {}}, "compressed-tensors"),
+        ({"quant_method": "hqq", "quant_config": {}}, "HQQ"),
+    ],
+)
+def test_a_description_names_the_library_that_quantized_weights_lack(folder, method, library):
+    edit("config.json", quantization_config=method)(folder)
+    with pytest.raises(LoadFailed, match=library) as described:
+        loading.describe(spec_of(folder))
+    with pytest.raises(LoadFailed) as refused:
+        loading.load(spec_of(folder), Progress())
+
+    assert str(described.value) == str(refused.value)
+
+
+def test_eight_bit_floats_need_no_library(folder):
+    edit("config.json", quantization_config={"quant_method": "fp8"})(folder)
+
+    assert loading.describe(spec_of(folder)).architecture == "LlamaForCausalLM"
 
 
 def test_a_refused_folder_leaves_no_engine_running(folder):

@@ -8,9 +8,10 @@ const LONGEST_PAUSE = 10_000;
 
 /** The server said no, for the reason in the message: asking again would not help. */
 export class Refused extends Error {
-  constructor(message, status = 0) {
+  constructor(message, status = 0, code = "") {
     super(message);
     this.status = status;
+    this.code = code; // of docs/errors.md
   }
 }
 
@@ -81,5 +82,5 @@ async function request(address, options) {
   const reason = problem?.detail ?? `The server answered with status ${response.status}.`;
   // What is only read may be asked for again also where the server itself said so.
   const away = AWAY.includes(response.status) && !(problem?.detail && options.method);
-  throw away ? new Unreachable(reason) : new Refused(reason, response.status);
+  throw away ? new Unreachable(reason) : new Refused(reason, response.status, problem?.code);
 }

@@ -13,6 +13,8 @@ import { toEnd } from "./scrolling.js";
 import * as transcript from "./transcript.js";
 import * as versions from "./versions.js";
 
+// Why the server takes nothing now, though it may in a moment: docs/errors.md.
+const UNTIL_READY = ["model_loading", "model_failed", "server_stopping"];
 let stopping = null;
 let onNew = () => null; // gets the id of a new conversation
 
@@ -108,7 +110,7 @@ async function answer(exchange, address, body, undo) {
     // As if it had not been asked, with the reason beside it.
     undo();
     if (!exchanges.count()) transcript.showEmpty();
-    composer.notice(error.message);
+    composer.notice(error.message, UNTIL_READY.includes(error.code));
     watchModel(); // it may be the reason
     return false;
   }

@@ -49,8 +49,16 @@ export function away(isAway) {
   $("status").textContent = isAway ? "Reconnecting …" : "";
 }
 
-/** Why something was not done; nothing takes it back. */
-export function notice(text = "") {
+/** Why something was not done; nothing takes it back, unless it is only so until there is a model. */
+export function notice(text = "", untilReady = false) {
   $("notice").textContent = text;
   $("notice").hidden = !text;
+  $("notice").className = untilReady ? "until-ready" : "";
+}
+
+/** The model is there: what was refused for want of it can be asked now. */
+export function ready() {
+  if ($("notice").className !== "until-ready") return;
+  notice("The model is ready now.");
+  $("notice").className = "good";
 }

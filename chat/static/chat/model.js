@@ -4,7 +4,12 @@
 const EVERY = 1000; // milliseconds between looks while it is not ready
 let timer = null; // for the next look
 let lost = false; // whether the server was away when it was last heard of
+let onReady = () => null; // hears of each look that finds it ready
 const $ = (id) => document.getElementById(id);
+
+export function whenReady(callback) {
+  onReady = callback;
+}
 
 export async function watchModel() {
   const response = await fetch("/readyz").catch(() => null);
@@ -12,6 +17,7 @@ export async function watchModel() {
   $("readiness").dataset.state = state?.status ?? "unreachable";
   $("model").textContent = $("model").title = describe(state);
   showProgress(state?.status === "loading" ? state.progress : null);
+  if (state?.status === "ready") onReady();
   clearTimeout(timer); // another look may have been under way
   // A server that is lost may have answered this one question.
   if (lost || state?.status !== "ready") timer = setTimeout(watchModel, EVERY);

@@ -24,10 +24,10 @@
 
 import { Refused } from "./api.js";
 import * as asking from "./asking.js";
-import { focus, keepUnsent, notice, setPrompt } from "./composer.js";
+import { focus, keepUnsent, notice, ready, setPrompt } from "./composer.js";
 import * as conversation from "./conversation.js";
 import * as conversations from "./conversations.js";
-import { watchModel } from "./model.js";
+import { watchModel, whenReady } from "./model.js";
 import { isRunning } from "./running.js";
 import { fit, submitOnEnter } from "./transcript.js";
 
@@ -164,6 +164,7 @@ window.addEventListener("focus", lookAgain);
 keepUnsent();
 asking.whenNew(learn);
 conversation.whenTitled(showTitle);
+whenReady(ready);
 watchModel();
 list();
 open();

@@ -1,0 +1,63 @@
+"""A conversation is removed while what is answered in it is written, by one of several sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from django.db import OperationalError, connection, connections, transaction
+
+from chat import responses
+from chat.lifecycle.updates import update_active
+from chat.models import Conversation
+from tests.chat.holding import Hold
+from tests.chat.rows import ELSEWHERE, carried_elsewhere
+
+pytestmark = pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="only PostgreSQL locks rows; SQLite has one writer"
+)
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[ThreadPoolExecutor]:
+    """Another session."""
+    with ThreadPoolExecutor(1) as one:
+        yield one
+        one.submit(connections.close_all)
+
+
+@pytest.fixture
+def two(user):
+    """Two answers under way in one conversation, as they lie there."""
+    row = carried_elsewhere(user, "Hel")
+    return row, carried_elsewhere(user, "Hel", conversation=row.prompt.conversation)
+
+
+def removing(conversation: Conversation, where: ThreadPoolExecutor) -> Future[bool]:
+    return where.submit(responses.remove, conversation)
+
+
+def test_the_recorder_gets_its_rows_in_whatever_order(two, elsewhere, monkeypatch):
+    pausing = Hold()
+    monkeypatch.setattr(responses, "sleep", lambda seconds: pausing())
+    first, second = two
+    with transaction.atomic():
+        update_active(ELSEWHERE, {second.pk: {"text": "Hello"}})
+        removed = removing(first.prompt.conversation, elsewhere)
+        assert pausing.reached.wait(10), "who removes waits for a row and may have another"
+        assert update_active(ELSEWHERE, {first.pk: {"text": "Hello"}}) == set()
+    pausing.released.set()
+
+    assert removed.result(10)
+    assert not Conversation.objects.exists()
+
+
+def test_a_row_that_is_never_let_go_is_an_error_and_nothing_is_removed(two, elsewhere, monkeypatch):
+    monkeypatch.setattr(responses, "sleep", lambda seconds: None)
+    with transaction.atomic():
+        update_active(ELSEWHERE, {two[1].pk: {"text": "Hello"}})
+        with pytest.raises(OperationalError, match="could not obtain lock"):
+            removing(two[0].prompt.conversation, elsewhere).result(10)
+
+    assert Conversation.objects.exists()
