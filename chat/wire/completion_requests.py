@@ -17,7 +17,14 @@ from rest_framework.exceptions import ValidationError
 from chat.models import Response
 from chat.questions import SamplingOptions
 from chat.wire.completion_messages import MessageField, ToolField
-from chat.wire.fields import ClosedSerializer, IntegerField, SwitchField, TextField, fields_of
+from chat.wire.fields import (
+    ClosedSerializer,
+    IntegerField,
+    PartedList,
+    SwitchField,
+    TextField,
+    fields_of,
+)
 from chat.wire.parsers import unstorable_numbers
 from chat.wire.requests import (
     INT32,
@@ -80,7 +87,12 @@ class CompletionSerializer(SamplingSerializer):
     """The fields that are done; the others are looked at before."""
 
     model = TextField(required=False)
-    messages = MessageField(many=True, allow_empty=False)
+    messages = PartedList(
+        child=MessageField(),
+        allow_empty=False,
+        max_length=MAX_TURNS,
+        error_messages={"max_length": f"At most {MAX_TURNS} messages are taken."},
+    )
     max_completion_tokens = IntegerField(
         required=False, allow_null=True, min_value=1, max_value=INT32
     )
@@ -110,8 +122,6 @@ class CompletionSerializer(SamplingSerializer):
 
     def validate_messages(self, messages: list[Turn]) -> list[Turn]:
         """The conversation must be the assistant's turn to answer."""
-        if len(messages) > MAX_TURNS:
-            raise ValidationError(f"At most {MAX_TURNS} messages are taken.")
         last = messages[-1]
         if last.role not in (Role.USER, Role.TOOL):
             raise ValidationError("The last message must have the role user or tool.")

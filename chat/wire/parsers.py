@@ -76,20 +76,32 @@ def unstorable_numbers(value: Any) -> str | None:
     return None
 
 
-def unstorable_parts(value: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Path and problem of every part of a JSON value that could not be stored."""
+def unstorable_parts(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Path and problem of every part of a JSON value that could not be stored.
+
+    A path is made for what is wrong only: before each of half a million numbers, a name of half
+    a megabyte would be copied for seconds.
+    """
     if depth > MAX_DEPTH:
-        yield path, "Nested too deeply."
+        yield "", "Nested too deeply."
     elif isinstance(value, str):
         if problem := unstorable(value):
-            yield path, problem
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from unstorable_parts(item, f"{path}.{index}".lstrip("."), depth + 1)
-    elif isinstance(value, dict):
+            yield "", problem
+    else:
+        for name, item in _named(value):
+            for path, problem in unstorable_parts(item, depth + 1):
+                yield (f"{_printable(name)}.{path}" if path else _printable(name)), problem
+
+
+def _named(value: Any) -> Iterator[tuple[Any, Any]]:
+    """What is in it, with its name or place; a name is in it, too."""
+    if isinstance(value, dict):
         for name, item in value.items():
-            printable = name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
-            here = f"{path}.{printable}".lstrip(".")
-            if problem := unstorable(name):
-                yield here, problem
-            yield from unstorable_parts(item, here, depth + 1)
+            yield name, name
+            yield name, item
+    elif isinstance(value, list):
+        yield from enumerate(value)
+
+
+def _printable(name: str | int) -> str:
+    return str(name).encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
