@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from django.db import connections, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 
 from chat import history, remote
@@ -17,7 +17,7 @@ from chat.errors import ServerStopping, Unanswered
 from chat.live import LiveResponse, Outcome
 from chat.models import Conversation, Response
 from chat.questions import Accepted, Question
-from chat.request_slots import request_slots
+from chat.request_slots import hold_nothing
 from chat.supervisor import supervisor
 from modelhost.errors import GenerationFailed
 
@@ -39,8 +39,7 @@ def answer(accepted: Accepted, *, gone: Callable[[], bool] = lambda: False) -> O
 
     gone: whether the one who waits has left, and nobody needs this any more.
     """
-    connections.close_all()  # nothing is read while waiting
-    request_slots.release()
+    hold_nothing()
     while not accepted.live.wait(LOOK):
         # At exit the interpreter joins this thread, and nobody would end the wait.
         if gone() or not threading.main_thread().is_alive():
@@ -76,6 +75,12 @@ def stop(response: Response) -> None:
         return
     if not supervisor.cancel(response.pk):
         remote.request_stop(response)
+
+
+def settled(live: LiveResponse, *, within: float) -> bool:
+    """Block until a response that was stopped has its end, at most so many seconds; whether so."""
+    hold_nothing()
+    return live.wait(within)
 
 
 def remove(conversation: Conversation, *, among: QuerySet[Conversation] | None = None) -> bool:
