@@ -11,6 +11,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from chat import metrics
 from chat.live import LiveResponse, Outcome, stored_outcome, usage_of
 from chat.models import Response
 from chat.record import LEASE, SETTLED, WORKER
@@ -69,11 +70,12 @@ def request_stop(row: Response) -> None:
     if left is None:
         return
     # Nobody is there to hear it, unless somebody takes it over just now: that renews the lease.
-    active.filter(lease_until=left.lease_until).update(
+    if active.filter(lease_until=left.lease_until).update(
         status=Response.Status.STOPPED,
         finish_reason=FinishReason.CANCELLED,
         completion_tokens=usage_of(left).completion_tokens or len(left.token_ids),
         fingerprint=fingerprint_of(left),
         finished_at=timezone.now(),
         **SETTLED,
-    )
+    ):
+        metrics.given_up(Response.Status.STOPPED)
