@@ -91,7 +91,7 @@ def accept(question: Question, attempt: Attempt) -> Accepted:
     """Accept a prompt. When this returns, prompt and response are stored and under way.
 
     Raises ConversationBusy, Overloaded, KeyReused, ServerStopping, DiskFull and what the model
-    host raises: NotReady, LoadFailed, BadTurns, BadSampling, PromptTooLong.
+    host raises: Busy, NotReady, LoadFailed, BadTurns, BadSampling, PromptTooLong.
     """
     with attempt.in_turn():
         return _accept(question, attempt)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from time import sleep
 from uuid import UUID
 
-from django.db import OperationalError, connections, transaction
+from django.db import OperationalError, transaction
 from django.db.models import QuerySet
 
 from chat.connections import Connection
@@ -20,7 +20,7 @@ from chat.errors import ServerStopping, Unanswered
 from chat.lifecycle import remote
 from chat.lifecycle.live import LiveResponse, Outcome
 from chat.lifecycle.supervisor import supervisor
-from chat.limits.request_slots import request_slots
+from chat.limits.request_slots import hold_nothing
 from chat.models import Conversation, Response
 from chat.questions import Accepted, Question
 from modelhost.errors import GenerationFailed
@@ -44,8 +44,7 @@ def answer(accepted: Accepted, *, gone: Callable[[], bool] = lambda: False) -> O
 
     gone: whether the one who waits has left, and nobody needs this any more.
     """
-    connections.close_all()  # nothing is read while waiting
-    request_slots.release()
+    hold_nothing()
     while not accepted.live.wait(LOOK):
         # At exit the interpreter joins this thread, and nobody would end the wait.
         if gone() or not threading.main_thread().is_alive():
@@ -83,6 +82,12 @@ def stop(response: Response) -> None:
         remote.request_stop(response)
 
 
+def settled(live: LiveResponse, *, within: float) -> bool:
+    """Block until a response that was stopped has its end, at most so many seconds; whether so."""
+    hold_nothing()
+    return live.wait(within)
+
+
 def remove(conversation: Conversation, *, among: QuerySet[Conversation] | None = None) -> bool:
     """Delete a conversation with everything in it; an answer under way ends at once.
 
@@ -97,7 +102,7 @@ def remove(conversation: Conversation, *, among: QuerySet[Conversation] | None =
         except OperationalError as error:
             if not left or not is_locked(error):
                 raise
-        request_slots.release()
+        hold_nothing()
         sleep(PAUSE)
     for response_id in under_way or ():
         supervisor.recheck(response_id)

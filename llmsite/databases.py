@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -21,6 +22,11 @@ SQLITE_OPTIONS = {
         "PRAGMA foreign_keys=ON;"
     ),
 }
+
+
+def sqlite_url(file: Path) -> str:
+    """The URL of a SQLite file, whatever its path: `#`, `?` and `%` mean something in a URL."""
+    return f"sqlite:///{quote(str(file))}"
 
 
 def database(url: str, *, pool: int = POOL, test_file: Path | None = None) -> dict[str, object]:

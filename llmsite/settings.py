@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.templatetags.static import static
 
 from llmsite import cross_origin
-from llmsite.databases import POOL, database
+from llmsite.databases import POOL, database, sqlite_url
 from llmsite.environment import Environment, kept_secret_key, made_private
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -130,7 +130,7 @@ TEMPLATES = [
 LLMSITE_DATABASE_POOL = env.count("LLMSITE_DATABASE_POOL", default=POOL)
 DATABASES = {
     "default": database(
-        env.str("DATABASE_URL", default="") or f"sqlite:///{DATA_DIR / 'llmsite.sqlite3'}",
+        env.str("DATABASE_URL", default="") or sqlite_url(DATA_DIR / "llmsite.sqlite3"),
         pool=LLMSITE_DATABASE_POOL,
         # Tests use several threads, which an in-memory database would not share.
         test_file=DATA_DIR / "test.sqlite3",

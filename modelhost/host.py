@@ -120,10 +120,14 @@ class Host:
         threading.Thread(target=self._load, args=task, name="modelhost-load", daemon=True).start()
 
     def serve_with(self, engine: Engine) -> None:
-        """Serve with an engine that was made elsewhere: another backend, or a script in a test."""
+        """Serve with an engine that was made elsewhere: another backend, or a script in a test.
+
+        A load that is under way is not wanted any more.
+        """
         with self._lock:
-            self._engine, self._state, self._error = engine, HostState.READY, ""
-        self._settled.set()
+            self._attempt += 1
+            self._engine, self._error = engine, ""
+            self._settle(HostState.READY)
         self._watch(engine)
 
     def engine(self) -> Engine:

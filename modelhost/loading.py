@@ -22,8 +22,8 @@ from modelhost.types import ModelSpec, Rendered
 
 def load(spec: ModelSpec, progress: Progress) -> Engine:
     """Load the model, start its engine and see one token come out. Raises LoadFailed."""
+    where = pick_placement(spec)
     try:
-        where = pick_placement(spec)
         if (where.device.type, where.dtype, where.quantize) == ("cpu", torch.float32, None):
             threading.Thread(target=_compile, name="modelhost-kernels", daemon=True).start()
         progress.begin("Looking for the model")
@@ -36,8 +36,9 @@ def load(spec: ModelSpec, progress: Progress) -> Engine:
         return start(loaded, checkpoint, spec)
     except (torch.OutOfMemoryError, MemoryError) as error:  # the device's, or for the cache
         raise LoadFailed(
-            f"{spec.model} with its cache does not fit into the memory of {spec.device}. "
-            "Choose a smaller dtype, a smaller LLMSITE_CACHE_TOKENS or another device."
+            f"{spec.model} with its cache does not fit into the memory of the device "
+            f"{where.device}. Choose a smaller dtype, a smaller LLMSITE_CACHE_TOKENS or another "
+            "device."
         ) from error
     finally:
         progress.end()
@@ -74,9 +75,11 @@ def start(
     engine.start()
     try:
         proof.check(engine, loaded.model)
-    except ModelHostError as error:  # a template that refuses a plain "Hi" is one, too
-        engine.stop()
-        raise LoadFailed(f"{spec.model} cannot answer: {error}") from error
+    except BaseException as error:
+        engine.stop()  # or its thread would hold the model for as long as the process lives
+        if isinstance(error, ModelHostError):  # a template that refuses a plain "Hi" is one, too
+            raise LoadFailed(f"{spec.model} cannot answer: {error}") from error
+        raise
     return engine
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 else:
     Bar = tqdm  # is generic in its stubs only
 
+BYTES = "B"  # tqdm's own word for the unit
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -84,23 +86,31 @@ class Progress:
             self._bar = None
 
     def tqdm_class(self) -> Callable[..., Bar]:
-        """A tqdm class whose ticks land here: libraries that accept one report to us."""
+        """A tqdm class whose ticks land here: libraries that accept one report to us.
+
+        The hub's library has one bar for files and others for their bytes: bars of bytes count
+        only in a stage that is measured in bytes, and there no others do.
+        """
         progress = self
+        in_bytes = self.snapshot.unit == BYTES
 
         class Reporting(Bar):
             def __init__(self, *args: Any, **options: Any) -> None:
+                self._counts = (options.get("unit") == BYTES) == in_bytes
                 options["disable"] = True  # this object draws the bar, not the library
                 super().__init__(*args, **options)
-                if self.total:  # given, or the length of what it goes over
+                if self._counts and self.total:  # given, or the length of what it goes over
                     progress.resize(int(self.total))
 
             def update(self, n: float | None = 1) -> bool | None:
-                progress.advance(int(n or 0))
+                if self._counts:
+                    progress.advance(int(n or 0))
                 return super().update(n)
 
             def __iter__(self) -> Iterator[Any]:
                 for item in self.iterable or ():
                     yield item
-                    progress.advance()
+                    if self._counts:
+                        progress.advance()
 
         return Reporting

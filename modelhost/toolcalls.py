@@ -110,7 +110,7 @@ def parse_python_call(name: str, text: str) -> ToolCall | None:
         arguments = {
             str(word.arg): ast.literal_eval(word.value) for word in call.keywords if word.arg
         }
-    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+    except (SyntaxError, ValueError, TypeError, OverflowError, MemoryError, RecursionError):
         return None
     whole = len(arguments) == len(call.keywords) and interchangeable(arguments)
     return ToolCall(name, arguments) if whole else None

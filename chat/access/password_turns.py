@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from chat.limits.request_slots import hold_nothing
+
 MOST_WAITING = 8
 # So many times what a wrong password took is nothing looked at: a fifth of a core at most.
 REST = 4.0
@@ -44,8 +46,8 @@ class PasswordTurns:
         if not self._places.acquire(blocking=False):
             raise TooManyLogIns
         try:
-            with self._turn:
-                self._sleep(max(0.0, self._rest_until - self._clock()))
+            with self._in_turn():
+                self._rest()
                 begun = self._clock()
                 try:
                     yield
@@ -55,6 +57,22 @@ class PasswordTurns:
                     raise
         finally:
             self._places.release()
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(blocking=False):
+            hold_nothing()
+            self._turn.acquire()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _rest(self) -> None:
+        seconds = max(0.0, self._rest_until - self._clock())
+        if seconds:
+            hold_nothing()
+        self._sleep(seconds)
 
 
 password_turns = PasswordTurns()

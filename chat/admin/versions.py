@@ -23,10 +23,11 @@ class Versions:
     def __init__(self, conversation: Conversation) -> None:
         prompts = Prompt.objects.filter(conversation=conversation).order_by("created_at", "pk")
         responses = Response.objects.filter(prompt__conversation=conversation)
-        self._follows: dict[UUID, UUID | None] = dict(prompts.values_list("pk", "follows_id"))
+        # Responses first: of one that comes in between, the prompt would be missing.
         self._prompt: dict[UUID, UUID] = dict(
             responses.order_by("created_at", "pk").values_list("pk", "prompt_id")
         )
+        self._follows: dict[UUID, UUID | None] = dict(prompts.values_list("pk", "follows_id"))
         self._ends = self._find_ends()
         self._prompts_after: dict[UUID | None, list[UUID]] = defaultdict(list)
         for prompt_id, response_id in self._follows.items():

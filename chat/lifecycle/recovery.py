@@ -101,14 +101,15 @@ def claim(*, ours: Collection[UUID]) -> Iterator[Response]:
 
 
 def recover(row: Response, engine: Engine, live: LiveResponse) -> tuple[Record, Ticket] | None:
-    """Go on with a claimed response where its row ends; None when nothing runs now.
+    """Go on with a claimed response where its row ends; None when it has come to its end instead.
 
-    Then it was stopped meanwhile, cannot go on, or waits for a place and is given back.
+    Raises Busy, NotReady when the engine takes nothing at the moment: the row is given back.
     """
     try:
         return _go_on(row, engine, live)
     except (Busy, NotReady):
         release(row.pk, attempts=F("attempts") - 1)  # that this was no help is no attempt
+        raise
     except CannotGoOn as error:
         _end(row, Response.Status.INTERRUPTED, error=f"{CANNOT_GO_ON}; {error}")
     except Error:  # the database's trouble is not the row's

@@ -15,6 +15,7 @@ from chat.lifecycle.live import LiveResponse, Outcome, stored_outcome, usage_of
 from chat.lifecycle.record import LEASE, SETTLED, WORKER
 from chat.lifecycle.recovery import fingerprint_of
 from chat.models import Response
+from chat.monitoring import metrics
 from modelhost.types import FinishReason, Usage
 
 REMOVED = Outcome(
@@ -69,11 +70,12 @@ def request_stop(row: Response) -> None:
     if left is None:
         return
     # Nobody is there to hear it, unless somebody takes it over just now: that renews the lease.
-    active.filter(lease_until=left.lease_until).update(
+    if active.filter(lease_until=left.lease_until).update(
         status=Response.Status.STOPPED,
         finish_reason=FinishReason.CANCELLED,
         completion_tokens=usage_of(left).completion_tokens or len(left.token_ids),
         fingerprint=fingerprint_of(left),
         finished_at=timezone.now(),
         **SETTLED,
-    )
+    ):
+        metrics.given_up(Response.Status.STOPPED)

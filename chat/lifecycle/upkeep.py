@@ -23,7 +23,7 @@ from chat.lifecycle.record import Hold, Record
 from chat.lifecycle.recorder import commit
 from chat.models import Response
 from chat.monitoring import metrics
-from modelhost.errors import LoadFailed, NotReady
+from modelhost.errors import Busy, LoadFailed, NotReady
 from modelhost.host import host
 from modelhost.ticket import Ticket
 
@@ -103,16 +103,19 @@ class Upkeep:
 
     def take_over(self) -> None:
         """Go on with what nobody carries any more."""
-        with self._trying("look for abandoned responses"), suppress(NotReady, LoadFailed):
+        # What the engine does not take waits, and so do its readers. One refusal is enough to know:
+        # to claim the others, and give each of them back, would keep the recorder from writing.
+        waiting = suppress(NotReady, LoadFailed, Busy)
+        with self._trying("look for abandoned responses"), waiting:
             if not self._is_prepared():
                 return
-            engine = host.engine()  # until there is one they wait, and so do their readers
+            idempotency.forget_old()
+            engine = host.engine()
             for row in recovery.claim(ours=list(self._running)):
                 carried = recovery.recover(row, engine, self._live(row.pk))
                 if carried is not None:
                     logger.info("going on with response %s", row.pk)
                     self._adopt(*carried)
-            idempotency.forget_old()
 
     def _is_prepared(self) -> bool:
         """Whether the database has what this version needs: asked until it has."""

@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from django.db import connections
+
 AT_ONCE = 2
 # Who has a slot for longer waits for something, and is left to it: nobody waits along.
 LONGEST = 0.05  # seconds
@@ -79,3 +81,9 @@ class RequestSlots:
 
 
 request_slots = RequestSlots()
+
+
+def hold_nothing() -> None:
+    """Call it before a wait: others need this thread's slot and its database connection."""
+    request_slots.release()
+    connections.close_all()

@@ -65,7 +65,7 @@ class ResponseStop(APIView):
         response = own_response(request.user, pk)
         live = responses.follow(response)
         responses.stop(response)
-        live.wait(SETTLES_WITHIN)
+        responses.settled(live, within=SETTLES_WITHIN)
         return APIResponse(ResponseRowSerializer(own_response(request.user, pk)).data)
 
 

@@ -93,11 +93,14 @@ def _refuse_revision(spec: ModelSpec) -> None:
 
 
 def _cached(spec: ModelSpec) -> Path | None:
-    """The complete snapshot in the local hub cache, if there is one."""
+    """The complete snapshot in the local hub cache, if there is one.
+
+    The patterns say which files it must have: the library knows all files of the repository, and
+    would call a snapshot without the README incomplete.
+    """
+    look = functools.partial(snapshot_download, local_files_only=True, allow_patterns=WANTED)
     try:
-        snapshot = Path(
-            snapshot_download(spec.model, revision=spec.revision, local_files_only=True)
-        )
+        snapshot = Path(look(spec.model, revision=spec.revision))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
     complete = not missing_weights(snapshot) or published.is_complete(snapshot)
@@ -106,13 +109,19 @@ def _cached(spec: ModelSpec) -> Path | None:
 
 def _download(spec: ModelSpec, progress: Progress) -> Path:
     """Fetch a snapshot; HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE are honoured by the library."""
-    progress.begin(f"Downloading {spec.model}", unit="file")
-    bar: Any = progress.tqdm_class()
-    fetch = functools.partial(snapshot_download, spec.model, revision=spec.revision, tqdm_class=bar)
+
+    def fetch(patterns: list[str]) -> Path:
+        progress.begin(f"Downloading {spec.model}", unit="file")
+        bar: Any = progress.tqdm_class()
+        snapshot = snapshot_download(
+            spec.model, revision=spec.revision, allow_patterns=patterns, tqdm_class=bar
+        )
+        return Path(snapshot)
+
     try:
-        snapshot = Path(fetch(allow_patterns=WANTED))
+        snapshot = fetch(WANTED)
         if missing_weights(snapshot):  # a release from before safetensors
-            fetch(allow_patterns=PICKLED)
+            fetch(PICKLED)
         return snapshot
     except HFValidationError as error:
         raise LoadFailed(

@@ -140,9 +140,8 @@ def _pairs(
 
 
 def _scale(config: dict[str, Any], target: str, *, rank: int) -> float:
-    """alpha / r; a pattern names targets by the end of their path, as peft does."""
-    alpha = float(config.get("lora_alpha") or rank)
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.fullmatch(rf"(?:.*\.)?{pattern}", target):
-            alpha = float(value)
+    """alpha / r. A pattern names targets by the end of their path; as in peft the first counts."""
+    patterns = (config.get("alpha_pattern") or {}).items()
+    named = (value for pattern, value in patterns if re.fullmatch(rf"(.*\.)?({pattern})", target))
+    alpha = float(next(named, config.get("lora_alpha") or rank))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

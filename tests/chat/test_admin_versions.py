@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from chat.admin.versions import Versions
 from chat.models import Conversation, Prompt, Response
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -167,3 +168,21 @@ def test_a_tree_takes_the_same_queries_for_any_number_of_branches(administrator,
         tree.answer(tree.ask(str(at), tree.answer(prompt, str(at))), str(at))
 
     assert queries() == few
+
+
+def test_what_is_asked_while_the_tree_is_read_breaks_nothing(tree):
+    first = tree.answer(tree.ask("Hi"), "Hello")
+    asked = 0
+
+    def ask_meanwhile(execute, *query):
+        nonlocal asked
+        result = execute(*query)
+        asked += 1
+        if asked == 1:
+            tree.answer(tree.ask("And?", first), "Well")
+        return result
+
+    with connection.execute_wrapper(ask_meanwhile):
+        versions = Versions(tree.conversation)
+
+    assert versions.newest() == first.pk

@@ -17,7 +17,7 @@ PASSWORD = "the right one"
 
 
 @pytest.fixture
-def grace(db):
+def grace(transactional_db):
     return get_user_model().objects.create_superuser("grace", password=PASSWORD)
 
 

@@ -114,6 +114,14 @@ def test_a_response_that_cannot_go_on_is_counted_once(user, serve, grown):
     assert eventually(lambda: grown("responses_total", status="interrupted") == 1)
 
 
+def test_a_response_that_nobody_carries_is_counted_once_when_it_is_stopped(api, user, grown):
+    row = left_behind(user, "Hel")
+    for _ in range(2):
+        assert api.post(f"/api/responses/{row.pk}/stop").json()["status"] == "stopped"
+
+    assert grown("responses_total", status="stopped") == 1
+
+
 def test_a_response_that_no_engine_takes_is_counted_once(api, engine, grown, monkeypatch):
     def refuse(*_, **__):
         raise Busy("No place is left.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
+from django.db import DEFAULT_DB_ALIAS, connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from chat.access import log_in_forms
 from chat.access.password_turns import MOST_WAITING, REST, PasswordTurns, TooManyLogIns
@@ -91,6 +93,36 @@ def test_one_at_a_time_some_wait_and_others_are_told_to_come_again():
     assert (len(done), most) == (MOST_WAITING + 1, 1)
     with turns.taken():
         pass
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_who_waits_holds_no_database_connection(clock):
+    """A pool has few, and everybody else needs them meanwhile."""
+    held: list[bool] = []
+
+    def sleep(seconds: float) -> None:
+        if seconds:
+            held.append(connection.connection is not None)
+
+    turns = PasswordTurns(clock=clock, sleep=sleep)
+    look(turns, clock, seconds=0.25, wrong=True)
+    connection.ensure_connection()
+    look(turns, clock, seconds=0.25, wrong=False)
+
+    assert held == [False]
+
+    waiting: list[BaseDatabaseWrapper] = []
+
+    def another() -> None:
+        connection.ensure_connection()
+        waiting.append(connections[DEFAULT_DB_ALIAS])
+        look(turns, clock, seconds=0.25, wrong=False)
+
+    thread = threading.Thread(target=another)
+    with turns.taken():
+        thread.start()
+        eventually(lambda: waiting and waiting[0].connection is None)
+    thread.join(10)
 
 
 @pytest.mark.parametrize("path", ["/login/", "/admin/login/"])

@@ -7,9 +7,11 @@ from datetime import timedelta
 
 import httpx
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from chat import responses
+from chat.lifecycle.live import LiveResponse
 from chat.lifecycle.record import LEASE
 from chat.lifecycle.supervisor import supervisor
 from chat.models import Conversation, Prompt, Response
@@ -53,6 +55,23 @@ def test_a_running_response_is_stopped_with_its_text(api, serve):
     assert (row.status, row.text, row.worker, row.lease_until) == ("stopped", "Hello, ", "", None)
     assert engine.tickets[0].finish.reason == "cancelled"
     assert supervisor.active == 0
+
+
+def test_a_stop_holds_no_database_connection_while_it_waits(api, serve, gate, monkeypatch):
+    """A pool has few, and what writes the end of the response needs one."""
+    serve(ScriptedEngine(gate=gate))
+    wait, held = LiveResponse.wait, []
+
+    def waiting(live: LiveResponse, timeout: float | None = None) -> bool:
+        held.append(connection.connection is not None)
+        return wait(live, timeout)
+
+    monkeypatch.setattr(LiveResponse, "wait", waiting)
+    with api.stream("POST", MESSAGE, json={"prompt": "Say it", "stream": True}) as asking:
+        next(read_events(asking.iter_lines()))
+        stop(api, Response.objects.get())
+
+    assert held == [False]
 
 
 def test_its_place_is_free_within_a_second(api, serve, gate):

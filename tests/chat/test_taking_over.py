@@ -11,7 +11,7 @@ from chat.lifecycle.record import Record
 from chat.lifecycle.supervisor import supervisor
 from chat.models import Response
 from modelhost.types import Sampling
-from tests.chat.rows import ask, left_behind
+from tests.chat.rows import ELSEWHERE, ask, left_behind
 from tests.fakes import ScriptedEngine
 from tests.web import eventually
 
@@ -61,6 +61,16 @@ def test_who_waits_for_it_is_told_how_many_are_ahead(user, serve, gate):
     taken_over(row, started_at__isnull=False)
 
     assert supervisor.live(row.pk).position() == 1
+
+
+def test_a_full_engine_is_shown_one_row_and_no_more_are_claimed_for_it(user, serve):
+    serve(ScriptedEngine(max_requests=0))
+    for _ in range(5):
+        left_behind(user, "Hel")
+    supervisor._upkeep.take_over()
+
+    assert Response.objects.filter(worker="", attempts=0).count() == 1
+    assert Response.objects.filter(worker=ELSEWHERE).count() == 4
 
 
 def test_what_is_carried_already_stays_and_the_second_gives_its_place_back(user, serve, gate):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from llmsite.databases import database
+from llmsite.databases import database, sqlite_url
 from llmsite.environment import Environment, kept_secret_key, made_private
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +88,13 @@ def test_an_empty_secret_key_is_refused(tmp_path):
 
     with pytest.raises(ImproperlyConfigured, match="secret_key is empty"):
         kept_secret_key(tmp_path / "secret_key")
+
+
+@pytest.mark.parametrize("folder", ["/srv/#1", "/srv/what?", "/srv/100%25", "/srv/a b;c", "var"])
+def test_the_default_database_is_in_the_data_folder_whatever_that_is_called(folder):
+    assert database(sqlite_url(Path(folder) / "llmsite.sqlite3"))["NAME"] == (
+        f"{folder}/llmsite.sqlite3"
+    )
 
 
 def test_an_address_of_no_database_is_refused():

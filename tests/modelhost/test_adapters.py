@@ -141,3 +141,24 @@ def test_all_four_matrices_may_be_targets(tmp_path):
     assert torch.allclose(change, (8 / 2) * (b @ a), atol=1e-4)
     untouched = adapted.model.model.layers[0].self_attn.q_proj.weight
     assert torch.equal(untouched, plain.model.model.layers[0].self_attn.q_proj.weight)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "alpha"),
+    [
+        ({"dense|query_key_value": 6}, 6),
+        ({r"layers\.1\.self_attention\.query_key_value": 6, "query_key_value": 2}, 6),
+        ({"query_key_value": 2, r"layers\.1\.self_attention\.query_key_value": 6}, 2),
+        ({"key_value": 6}, 8),
+    ],
+)
+def test_of_the_patterns_that_name_a_target_the_first_one_counts_as_in_peft(lora, patterns, alpha):
+    change_adapter(lora, lora_alpha=8, alpha_pattern=patterns)
+    tensors = load_file(lora / "adapter_model.safetensors")
+    base = "transformer.encoder.layers.1.self_attention.query_key_value"
+    a, b = (tensors[f"base_model.model.{base}.lora_{half}.weight"] for half in "AB")
+    weight = torch.zeros(b.shape[0], a.shape[1])
+
+    changed = Adapter(lora).apply(f"{base}.weight", weight)
+
+    assert torch.allclose(changed, alpha / a.shape[0] * (b @ a), atol=1e-6)

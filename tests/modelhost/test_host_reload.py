@@ -10,7 +10,7 @@ import pytest
 from modelhost.errors import LoadFailed, NotReady
 from modelhost.host import Host, HostState
 from modelhost.types import ModelSpec
-from tests.modelhost.loader import SPEC, FakeLoader, SparingLoader, loaded
+from tests.modelhost.loader import SPEC, FakeEngine, FakeLoader, SparingLoader, loaded
 
 
 def test_unloading_stops_the_engine_and_makes_it_idle():
@@ -66,6 +66,19 @@ def test_a_load_that_was_given_up_is_thrown_away_when_it_comes():
     a_host.start(SPEC)  # waits for its turn, so the first load is over when this one begins
     loader.go_on.release()
     assert a_host.wait(10) is loader.engines[1]
+    assert loader.engines[0].stops == 1
+
+
+def test_a_load_is_given_up_for_an_engine_that_was_made_elsewhere():
+    loader, elsewhere = FakeLoader(), FakeEngine()
+    a_host = Host(loader)
+    a_host.start(SPEC)
+    loader.wait_begun()
+
+    a_host.serve_with(elsewhere)
+    loader.go_on.release()
+    with a_host._turn:  # which the load has until it is over
+        assert a_host.engine() is elsewhere
     assert loader.engines[0].stops == 1
 
 

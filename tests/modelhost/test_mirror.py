@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -11,8 +12,12 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
+from modelhost import checkpoints
+from modelhost.progress import Progress, Snapshot
+from modelhost.types import ModelSpec
 from tests.modelhost.forced import SHARED, TINY
 
 pytestmark = pytest.mark.skipif(
@@ -97,12 +102,35 @@ def inspect(cache: Path, **environment: str) -> dict[str, object]:
 def test_a_mirror_is_asked_once_and_for_no_code(mirror, tmp_path):
     fetched = inspect(tmp_path, HF_ENDPOINT=mirror)
     asked = list(Mirror.asked)
-    again = inspect(tmp_path, HF_HUB_OFFLINE="1")
+    again = inspect(tmp_path, HF_ENDPOINT=mirror)
+    without_network = inspect(tmp_path, HF_HUB_OFFLINE="1")
 
     assert fetched["name"] == NAME
     assert fetched["revision"] == COMMIT[:12]
     assert fetched["parameters"] == 4_191_136
     assert any(path.endswith("tokenizer.model") for path in asked)
     assert not any(path.endswith(".py") for path in asked)
-    assert again == fetched
+    assert again == without_network == fetched
     assert Mirror.asked == asked, "a complete copy is not asked for again"
+
+
+def test_a_copy_that_lacks_a_file_is_completed(mirror, tmp_path):
+    inspect(tmp_path, HF_ENDPOINT=mirror)
+    [tokenizer] = tmp_path.glob("hub/models--*/snapshots/*/tokenizer.model")
+    content = tokenizer.read_bytes()
+    tokenizer.unlink()
+    inspect(tmp_path, HF_ENDPOINT=mirror)
+
+    assert tokenizer.read_bytes() == content
+
+
+def test_a_download_is_counted_in_files(mirror, tmp_path, monkeypatch):
+    from_mirror = functools.partial(
+        huggingface_hub.snapshot_download, endpoint=mirror, cache_dir=tmp_path
+    )
+    monkeypatch.setattr(checkpoints, "snapshot_download", from_mirror)
+    progress = Progress()
+    checkpoints.locate(ModelSpec(model=NAME), progress)
+
+    files = len(list(TINY.iterdir()))
+    assert progress.snapshot == Snapshot(f"Downloading {NAME}", files, files, "file")

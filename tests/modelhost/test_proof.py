@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from modelhost import loading, proof
+from modelhost.engine import Engine
 from modelhost.errors import GenerationFailed, LoadFailed
 from modelhost.progress import Progress
 from tests.modelhost.deaths import Bomb
@@ -89,3 +91,31 @@ def test_a_refusal_is_the_loads(folder, monkeypatch):
 
     with pytest.raises(LoadFailed, match=r"cannot answer: Its numbers are none\."):
         loading.load(spec_of(folder), Progress())
+
+
+@pytest.mark.parametrize("error", [RuntimeError("unforeseen"), MemoryError()])
+def test_whatever_a_proof_raises_no_engine_is_left_running(folder, monkeypatch, error):
+    engines: list[Engine] = []
+
+    def fail(engine: Engine, _: object) -> None:
+        engines.append(engine)
+        raise error
+
+    monkeypatch.setattr(proof, "check", fail)
+
+    with pytest.raises((RuntimeError, LoadFailed)):
+        loading.load(spec_of(folder), Progress())
+    assert [engine.alive for engine in engines] == [False]
+
+
+def test_a_model_for_which_there_is_no_memory_is_told_with_the_device_that_was_chosen(
+    folder, monkeypatch
+):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(proof, "check", fail)
+
+    chosen = loading.pick_device("auto")
+    with pytest.raises(LoadFailed, match=f"does not fit into the memory of the device {chosen}"):
+        loading.load(replace(spec_of(folder), device="auto"), Progress())

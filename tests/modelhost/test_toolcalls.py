@@ -101,6 +101,7 @@ HOSTILE = [
     "tool_call(a=b'bytes')",
     "tool_call(a={1, 2})",
     "tool_call(a=1e999)",
+    f"tool_call(a={10**400}+1j)",
     "tool_call(a=" + "[" * 5000 + "]" * 5000 + ")",
     "tool_call(a=",
     "",
