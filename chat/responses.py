@@ -20,7 +20,7 @@ from chat.errors import ServerStopping, Unanswered
 from chat.lifecycle import remote
 from chat.lifecycle.live import LiveResponse, Outcome
 from chat.lifecycle.supervisor import supervisor
-from chat.limits.request_slots import hold_nothing
+from chat.limits.request_slots import hold_nothing, request_slots
 from chat.models import Conversation, Response
 from chat.questions import Accepted, Question
 from modelhost.errors import GenerationFailed
@@ -102,7 +102,7 @@ def remove(conversation: Conversation, *, among: QuerySet[Conversation] | None =
         except OperationalError as error:
             if not left or not is_locked(error):
                 raise
-        hold_nothing()
+        request_slots.release()
         sleep(PAUSE)
     for response_id in under_way or ():
         supervisor.recheck(response_id)
