@@ -24,10 +24,11 @@ from rest_framework.exceptions import ValidationError
 
 from chat.limits.admission import caller_of
 from chat.models import ApiKey, IdempotencyKey, Response
-from chat.wire.fields import NO_KEY, is_key
 
 HEADER = "Idempotency-Key"
 RETRY_HEADER = "X-Stainless-Retry-Count"
+LONGEST_KEY = 255  # characters
+NOT_A_KEY = f"1 to {LONGEST_KEY} printable characters are required."
 KEPT = timedelta(hours=24)
 RETRY_WINDOW = timedelta(minutes=10)
 FORGET_EVERY = 600.0  # seconds
@@ -129,6 +130,11 @@ class Attempt:
         return row.created_at < timezone.now() - KEPT
 
 
+def is_key(text: str) -> bool:
+    """Whether a request can be named so."""
+    return 0 < len(text) <= LONGEST_KEY and text.isprintable()
+
+
 def attempt_of(
     request: HttpRequest, *, user: Any, api_key: ApiKey | None, body: Any, key: str = ""
 ) -> Attempt:
@@ -138,7 +144,7 @@ def attempt_of(
     """
     key = request.headers.get(HEADER, key)
     if HEADER in request.headers and not is_key(key):
-        raise ValidationError({HEADER: [NO_KEY]})
+        raise ValidationError({HEADER: [NOT_A_KEY]})
     tried = request.headers.get(RETRY_HEADER, "0")
     retry = tried.isdecimal() and bool(tried.strip("0"))
     return Attempt(user, api_key, digest(request.path, body), key, retry)

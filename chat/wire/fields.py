@@ -12,6 +12,8 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.settings import api_settings
 from rest_framework.utils.serializer_helpers import BindingDict
 
+from chat.idempotency import LONGEST_KEY, NOT_A_KEY, is_key
+
 
 class TextField(serializers.CharField):
     """A JSON string, kept exactly; surrounding space is the caller's business."""
@@ -25,19 +27,10 @@ class TextField(serializers.CharField):
         return data
 
 
-LONGEST_KEY = 255  # characters
-NO_KEY = f"1 to {LONGEST_KEY} printable characters are required."
-
-
-def is_key(text: str) -> bool:
-    """Whether a request can be named so."""
-    return 0 < len(text) <= LONGEST_KEY and text.isprintable()
-
-
 class KeyField(TextField):
     """What `Idempotency-Key` says, where a client cannot set headers."""
 
-    default_error_messages = {"key": NO_KEY}
+    default_error_messages = {"key": NOT_A_KEY}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"max_length": LONGEST_KEY, **options})
