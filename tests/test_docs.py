@@ -14,6 +14,7 @@ from chat.views.metrics import registry
 from tests import modules
 
 ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DOCS = {file.name: file.read_text() for file in (ROOT / "docs").glob("*.md")}
 READ_IN_CODE = re.compile(r'env\.\w+\(\s*"([A-Z_]+)"|environ(?:\.get\(|\[)"([A-Z_]+)"')
 OUTSIDE = {"DJANGO_SETTINGS_MODULE", "XDG_CACHE_HOME"}
@@ -70,11 +71,28 @@ def test_every_event_and_status_is_described(name):
     assert f"`{name}`" in DOCS["api.md"]
 
 
-def test_links_of_the_readme_lead_somewhere():
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / "README.md").read_text())
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as GitHub makes addresses of them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
 
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_somewhere(page):
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text()):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_decision_is_in_their_list():
+    listed = (ROOT / "docs/decisions/README.md").read_text()
+
+    numbered = list((ROOT / "docs/decisions").glob("0*.md"))
+    assert len(numbered) > 30
+    assert [file.name for file in numbered if f"]({file.name})" not in listed] == []
 
 
 def test_every_module_is_described_as_it_describes_itself():
