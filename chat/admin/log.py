@@ -13,9 +13,21 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
+from unfold.views import ChangeList
 
+from chat.admin.cells import NOTHING
 from chat.admin.lookups import FilterLookups
 from chat.admin.pagination import BoundedPaginator
+
+
+class Results(ChangeList):
+    """A list. Its heading says how many a search or a filter leaves; the foot always does."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """The rows of a page. Of a list that is whole already, nothing more can be shown."""
+        super().get_results(request)
+        if not (self.query or any(any(each) for each in self.get_filters_params().values())):
+            self.full_result_count = self.result_count
 
 
 class ChatAdmin(FilterLookups, ModelAdmin):
@@ -30,11 +42,16 @@ class ChatAdmin(FilterLookups, ModelAdmin):
     list_per_page = 50
     list_fullwidth = True
     list_filter_submit = True
+    empty_value_display = NOTHING
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each would count the whole log
 
     class Media:
         css = {"all": ("chat/admin.css",)}
+
+    def get_changelist(self, request: HttpRequest, **_: Any) -> type[ChangeList]:
+        """Ours, without an offer to show all of what is shown."""
+        return Results
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """A list asks for related rows by themselves: joined, a planner may begin with them."""

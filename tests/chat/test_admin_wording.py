@@ -27,6 +27,19 @@ def test_an_empty_list_offers_to_create_nothing(administrator, name):
     assert "like that" in administrator.get(f"/admin/chat/{name}/?q=nowhere").content.decode()
 
 
+def test_a_list_offers_to_show_all_only_where_it_shows_less(administrator, user):
+    answered(user, "a", api_key=ApiKey.issue(user=user)[0])
+    for name in ("response", "conversation", "apikey"):
+        for address, less in (
+            (f"/admin/chat/{name}/", False),
+            (f"/admin/chat/{name}/?o=1&user=", False),
+            (f"/admin/chat/{name}/?q=ada", True),
+            (f"/admin/chat/{name}/?user=ada", True),
+        ):
+            page = administrator.get(address).content.decode()
+            assert ("Show all" in page, "1 result " in page) == (less, less), address
+
+
 def test_nobody_measured_what_a_client_sent(administrator, user):
     row = answered(user, "a", imported=True, created_at=NOON, finished_at=NOON)
 
