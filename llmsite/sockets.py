@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from django.conf import settings
+from twisted.internet import reactor
 
 from llmsite.flow import Flow
 
@@ -17,10 +19,20 @@ from llmsite.flow import Flow
 MOST_MESSAGES = 256
 MOST_BODIES = 4
 TOO_MUCH = 4429  # as in `chat.websocket.consumers`
+# Of one socket so many steps are done at once, two for a frame; then it rests for some seconds, and
+# its client waits: 64 KiB may be ten thousand frames. So many rests soon after each other, without
+# a message between them, are its end.
+STEPS = 512
+REST = 0.02
+SOON = 10.0  # seconds
+MOST_RESTS = 40
+PROTOCOLS = "sec-websocket-protocol"
+
+clock: Any = reactor
 
 
 class CountedSocket(WebSocketProtocol):
-    """Ends a client that sends much faster than it is listened to.
+    """Ends a client that sends much faster than it is listened to, and keeps none from the loop.
 
     flow: whether the client takes what it is told.
     """
@@ -28,6 +40,10 @@ class CountedSocket(WebSocketProtocol):
     muted: bool
     _asked = False
     _unheard = 0  # bytes, since its application last had nothing to do
+    _rest: Any = None  # the timer that ends it
+    _rested_at = 0.0
+    _rests = 0  # soon after each other, since its last whole message
+    _steps = 0
 
     def __repr__(self) -> str:
         """Without the query: daphne logs this."""
@@ -51,15 +67,54 @@ class CountedSocket(WebSocketProtocol):
         self._asked = True
         super().dataReceived(data)
 
+    def onConnect(self, request: ConnectionRequest) -> Any:  # noqa: N802
+        """A handshake. Raises ConnectionDeny for names that daphne stumbles over."""
+        if not request.headers.get(PROTOCOLS, "").isascii():
+            odd = f"{PROTOCOLS} is not ASCII"
+            raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, odd)  # type: ignore[no-untyped-call]
+        return super().onConnect(request)
+
+    def consumeData(self) -> None:  # noqa: N802
+        """What has come of frames, in turn with everybody else."""
+        if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
+            super().consumeData()
+            return
+        if self._rest is not None:
+            return  # it is looked at behind that
+        while self.processData() and self.state != self.STATE_CLOSED:
+            self._steps += 1
+            if self._steps % STEPS == 0:
+                self._take_a_rest()
+                return
+
+    def _take_a_rest(self) -> None:
+        last, self._rested_at = self._rested_at, clock.seconds()
+        self._rests = self._rests + 1 if self._rested_at - last < SOON else 0
+        if self._rests > MOST_RESTS:
+            self._end()
+            self.transport.loseConnection()
+            return
+        self.transport.pauseProducing()
+        self._rest = clock.callLater(REST, self._go_on)
+
+    def _go_on(self) -> None:
+        self._rest = None
+        self.transport.resumeProducing()
+        self.consumeData()
+
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803
         """A whole message."""
         if self.muted:
             return
+        self._rests = 0
         waiting = self.application_queue.qsize()
         self._unheard = len(payload) + (self._unheard if waiting else 0)
         if waiting < MOST_MESSAGES and self._unheard <= MOST_BODIES * settings.LLMSITE_MAX_BODY:
             super().onMessage(payload, isBinary)
             return
+        self._end()
+
+    def _end(self) -> None:
         self.muted = True
         while not self.application_queue.empty():
             self.application_queue.get_nowait()
@@ -83,6 +138,8 @@ class CountedSocket(WebSocketProtocol):
 
     def connectionLost(self, reason: Any) -> None:  # noqa: N802
         """The client is gone."""
+        if self._rest is not None:
+            self._rest.cancel()
         self.flow.stopProducing()
         super().connectionLost(reason)
 

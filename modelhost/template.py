@@ -10,11 +10,12 @@ import copy
 import json
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from modelhost.errors import BadTools, BadTurns, first_line
+from modelhost.spellings import Spellings
 from modelhost.text import AnswerFilter
 from modelhost.toolcalls import TaggedAnswer
 from modelhost.types import Role, Tool, Turn
@@ -43,7 +44,8 @@ class TemplateFormat:
             if token.special or _may_control(str(token))
         }
         self._control_ids = frozenset(control)
-        self._spellings = _any_of(control.values())
+        rules = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
+        self._spellings = Spellings(control.values(), rules.normalize_str if rules else str)
 
     def encode(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> list[int]:
         """Render the template around markers, then put each text's own ids in its place."""
@@ -95,7 +97,7 @@ class TemplateFormat:
         return [token_id for token_id in apart if token_id not in self._control_ids]
 
     def _plain_ids_apart(self, text: str, *, behind: bool) -> list[int]:
-        cuts = [match.start() + 1 for match in self._spellings.finditer(text)]
+        cuts = [place + 1 for place in self._spellings.places(text)]
         token_ids: list[int] = []
         for a, b in pairwise([0, *cuts, len(text)]):
             token_ids += self._plain_ids(text[a:b], behind=behind or a > 0)
@@ -118,7 +120,7 @@ class TemplateFormat:
 
     def _guarded(self, value: Any, slots: Slots) -> Any:
         """JSON whose texts that spell a control token are markers, so that they stay text."""
-        if isinstance(value, str) and self._spellings.search(value):
+        if isinstance(value, str) and self._spellings.are_in(value):
             return slots.add(json.dumps(value, ensure_ascii=False)[1:-1])
         if isinstance(value, Mapping):
             return {
@@ -221,9 +223,3 @@ def _check(turns: Sequence[Turn]) -> None:
 def _may_control(spelling: str) -> bool:
     """Some tokenizers keep runs of spaces and single characters as added tokens: plain text."""
     return len(spelling) > 1 and not spelling.isspace()
-
-
-def _any_of(spellings: Iterable[str]) -> re.Pattern[str]:
-    """Matches at every place where one of the spellings begins, overlapping ones included."""
-    listed = "|".join(re.escape(spelling) for spelling in spellings if spelling)
-    return re.compile(f"(?={listed})" if listed else r"(?!)")

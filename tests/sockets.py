@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 from websockets.exceptions import ConnectionClosed
@@ -84,3 +85,42 @@ def socket_to(
     address = server.address.replace("http", "ws", 1) + path
     with connect(address, additional_headers=sent, open_timeout=WITHIN) as connection:
         yield Socket(connection)
+
+
+def deaf(
+    server: Addressed, key: str, *, waiting: bool = True, protocol: str = "chat"
+) -> socket.socket:
+    """A socket whose client reads nothing after the handshake, or does not wait even for that."""
+    host, port = server.address.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)))
+    connection.settimeout(10)
+    head = [
+        "GET /ws/chat HTTP/1.1",
+        "Host: 127.0.0.1",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Protocol: {protocol}",
+        f"Authorization: Bearer {key}",
+    ]
+    connection.sendall("\r\n".join([*head, "", ""]).encode("latin-1"))
+    if waiting:
+        assert b" 101 " in connection.recv(1 << 12)
+    return connection
+
+
+def until_cut(connection: socket.socket) -> bytes:
+    """What still comes until the server ends the connection, however."""
+    heard = b""
+    with suppress(ConnectionError):
+        while part := connection.recv(1 << 20):
+            heard += part
+    return heard
+
+
+def frame(text: str) -> bytes:
+    """A masked text frame (RFC 6455, section 5.2), its mask zero."""
+    data = text.encode()
+    assert len(data) < 126
+    return bytes([0x81, 0x80 | len(data), 0, 0, 0, 0]) + data

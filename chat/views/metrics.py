@@ -33,5 +33,8 @@ class Metrics(APIView):
     @extend_schema(responses={(200, "text/plain"): OpenApiTypes.STR})
     def get(self, request: Request) -> HttpResponse:
         """Counters and gauges of the process that answers. For staff and their keys only."""
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        except (TypeError, ValueError):  # the library takes any version for a number
+            encode, content_type = choose_encoder("")
         return HttpResponse(encode(registry), content_type=content_type, headers=dict(FRESH))

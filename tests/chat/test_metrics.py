@@ -192,6 +192,14 @@ def test_the_format_is_the_one_that_is_asked_for(watcher, accept):
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize("version", ["x", "1.x", "1..0", "²"])
+def test_a_version_that_is_none_is_answered_in_the_plain_format(watcher, version):
+    for kind in ("application/openmetrics-text", "text/plain"):
+        answer = watcher.get(PATH, headers={"Accept": f"{kind};version={version}".encode()})
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].startswith("text/plain")
+
+
 def test_who_is_no_staff_is_refused(api, client_for):
     assert api.get(PATH).json()["code"] == "forbidden"
     assert client_for(None).get(PATH).json()["code"] == "not_authenticated"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket as sockets
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import suppress
@@ -22,7 +21,7 @@ from llmsite import flow
 from llmsite.sockets import MOST_MESSAGES
 from tests.chat.holding import Hold
 from tests.chat.rows import answered
-from tests.sockets import Socket, socket_to
+from tests.sockets import Socket, deaf, frame, socket_to, until_cut
 from tests.web import eventually
 
 PIECE = "x" * 65536
@@ -70,42 +69,6 @@ def settled(told: list[int]) -> int:
 def memory() -> int:
     """Resident bytes of this process, the server's."""
     return psutil.Process().memory_info().rss
-
-
-def deaf(server: Any, key: str, *, waiting: bool = True) -> sockets.socket:
-    """A socket whose client reads nothing after the handshake, or does not wait even for that."""
-    host, port = server.address.removeprefix("http://").split(":")
-    connection = sockets.create_connection((host, int(port)))
-    connection.settimeout(10)
-    head = [
-        "GET /ws/chat HTTP/1.1",
-        "Host: 127.0.0.1",
-        "Upgrade: websocket",
-        "Connection: Upgrade",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-        "Sec-WebSocket-Version: 13",
-        f"Authorization: Bearer {key}",
-    ]
-    connection.sendall("\r\n".join([*head, "", ""]).encode())
-    if waiting:
-        assert b" 101 " in connection.recv(1 << 12)
-    return connection
-
-
-def until_cut(connection: sockets.socket) -> bytes:
-    """What still comes until the server ends the connection, however."""
-    heard = b""
-    with suppress(ConnectionError):
-        while part := connection.recv(1 << 20):
-            heard += part
-    return heard
-
-
-def frame(text: str) -> bytes:
-    """A masked text frame (RFC 6455, section 5.2), its mask zero."""
-    data = text.encode()
-    assert len(data) < 126
-    return bytes([0x81, 0x80 | len(data), 0, 0, 0, 0]) + data
 
 
 def ask_for(row: Any) -> bytes:
@@ -248,12 +211,13 @@ def test_what_a_client_says_before_it_is_let_in_ends_it(server, key, monkeypatch
     let_go.set()
 
 
-def test_pings_of_who_does_not_read_are_not_answered(server, key, user, told):
+def test_pings_of_who_does_not_read_are_not_answered(server, key, user, told, monkeypatch):
+    monkeypatch.setattr("llmsite.sockets.REST", 0)
     with deaf(server, key) as connection:
         connection.sendall(ask_for(answered(user, "Hi")))
         settled(told)
         before = memory()
         ping = bytes([0x89, 0x80 | 125, 0, 0, 0, 0]) + b"x" * 125
         for _ in range(64):
-            connection.sendall(ping * 4096)  # 32 MiB of pings
+            connection.sendall(ping * 4096 + frame('{"type": "ping"}'))  # 32 MiB of pings
         assert memory() - before < 16 << 20
