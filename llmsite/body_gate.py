@@ -5,17 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 from chat import metrics
+from chat.callers import Scope
+from chat.connections import Application, Message, Receive, Send
 from chat.errors import Code, Failure
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class BodyGate:
