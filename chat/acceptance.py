@@ -82,7 +82,7 @@ class Prepared:
             stop=list(sampling.stop),
             prompt_tokens=len(prompt_ids),
             omitted=self.omitted,
-            continuation=Continuation(prompt_ids, self.place.name).as_json(),
+            continuation=Continuation(prompt_ids, self.place.fingerprint_before).as_json(),
             worker=WORKER,
         )
 
@@ -205,7 +205,7 @@ def _start(response: Response, prepared: Prepared, leave: Callable[[], None]) ->
     live.position = lambda: engine.position(ticket)
     record = Record(
         live=live,
-        history=prepared.place.name,
+        history=prepared.place.fingerprint_before,
         said=response.prompt.turns(),
         stop_on_leave=question.on_disconnect == Response.OnDisconnect.STOP,
         on_end=leave,

@@ -79,8 +79,8 @@ def _meant(name: str) -> str:
 
 
 @checks.register()
-def defaults_are_in_range(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
-    """The sampling that applies when a request names none must itself be valid."""
+def settings_are_in_range(app_configs: Any, **options: Any) -> list[checks.CheckMessage]:
+    """Numbers that the service could not work with, the default sampling among them."""
     ranges = {
         "LLMSITE_TEMPERATURE": 0 <= settings.LLMSITE_TEMPERATURE <= 2,
         "LLMSITE_TOP_P": 0 < settings.LLMSITE_TOP_P <= 1,

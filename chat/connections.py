@@ -24,7 +24,7 @@ KEY = "llmsite.connection"  # in the ASGI scope
 logger = logging.getLogger(__name__)
 
 
-class Exchange(StrEnum):
+class ExchangeState(StrEnum):
     """How far an exchange is. FINISHED: the whole answer was sent. CLOSED: the client left before
     that, or was failed."""
 
@@ -41,7 +41,7 @@ class Connection:
     """
 
     def __init__(self) -> None:
-        self._state = Exchange.OPEN
+        self._state = ExchangeState.OPEN
         self._callbacks: list[Callback] = []
         self._at_end: list[Callback] = []
         self._lock = threading.Lock()
@@ -49,12 +49,12 @@ class Connection:
     @property
     def closed(self) -> bool:
         """Whether the client left before its answer was complete."""
-        return self._state is Exchange.CLOSED
+        return self._state is ExchangeState.CLOSED
 
     @property
     def finished(self) -> bool:
         """Whether its answer was sent to the end."""
-        return self._state is Exchange.FINISHED
+        return self._state is ExchangeState.FINISHED
 
     def on_close(self, callback: Callback) -> None:
         """Call back once when the client leaves; at once when it has left already.
@@ -63,9 +63,9 @@ class Connection:
         raises is logged and reaches nobody.
         """
         with self._lock:
-            if self._state is Exchange.OPEN:
+            if self._state is ExchangeState.OPEN:
                 self._callbacks.append(callback)
-            if self._state is not Exchange.CLOSED:
+            if self._state is not ExchangeState.CLOSED:
                 return
         _call(callback)
 
@@ -75,7 +75,7 @@ class Connection:
         As above: quick, and what it raises is logged.
         """
         with self._lock:
-            if self._state is Exchange.OPEN:
+            if self._state is ExchangeState.OPEN:
                 self._at_end.append(callback)
                 return
         _call(callback)
@@ -83,20 +83,20 @@ class Connection:
     def close(self) -> None:
         """The client left."""
         with self._lock:
-            left, ended = self._end(Exchange.CLOSED)
+            left, ended = self._end(ExchangeState.CLOSED)
         for callback in [*left, *ended]:
             _call(callback)
 
     def finish(self) -> None:
         """The answer is complete: what happens to the connection now concerns nobody."""
         with self._lock:
-            _, ended = self._end(Exchange.FINISHED)
+            _, ended = self._end(ExchangeState.FINISHED)
         for callback in ended:
             _call(callback)
 
-    def _end(self, state: Exchange) -> tuple[list[Callback], list[Callback]]:
+    def _end(self, state: ExchangeState) -> tuple[list[Callback], list[Callback]]:
         """Who is to hear that the client left, and who that it ended; nobody a second time."""
-        if self._state is not Exchange.OPEN:
+        if self._state is not ExchangeState.OPEN:
             return [], []
         self._state = state
         callbacks, self._callbacks, self._at_end = (self._callbacks, self._at_end), [], []

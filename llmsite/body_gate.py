@@ -5,18 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
+from chat.access.callers import Scope
+from chat.connections import Application, Message, Receive, Send
 from chat.errors import Code, Failure
 from chat.monitoring import metrics
 from llmsite import cross_origin
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 class BodyGate:

@@ -14,6 +14,7 @@ from modelhost import attention, sampling, scheduling
 from modelhost.cpu.steps import LeanRunner
 from modelhost.cuda import flash
 from modelhost.cuda.graphs import GraphRunner
+from modelhost.manager import Manager
 from modelhost.speculation import Speculator
 
 CPU_CACHE_TOKENS = 16_384
@@ -31,7 +32,7 @@ def new_manager(
     share_prefixes: bool = True,
     speculate: bool = True,
     gather: Callable[[], None],
-) -> Any:
+) -> Manager:
     """A manager that takes arg-maxes of what RequestSampler makes of the logits.
 
     gather: called before the first step after a pause, where web side and engine share processors.
@@ -45,7 +46,7 @@ def new_manager(
     (_for_a_card if on_cuda else _for_a_cpu)(config, model, cache_tokens)
     configure: Any = GenerationConfig
     generation = configure(do_sample=False, eos_token_id=sorted(stop_ids), max_new_tokens=1)
-    manager = model.init_continuous_batching(generation, config)
+    manager: Any = model.init_continuous_batching(generation, config)
     manager.logit_processor = sampling.RequestSampler()
     if on_cuda and manager.continuous_batching_config.cuda_graph_booleans[0]:
         _capture_graphs(manager)

@@ -11,11 +11,11 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Any
 
 from transformers.generation.continuous_batching.requests import RequestStatus
 
-from modelhost.jobs import Job, Jobs, accepting
+from modelhost.jobs import Job, Jobs
+from modelhost.manager import Manager, Output, accepting
 from modelhost.types import FinishReason
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Dispatcher(threading.Thread):
 
     def __init__(
         self,
-        manager: Any,
+        manager: Manager,
         jobs: Jobs,
         *,
         stop_ids: Collection[int],
@@ -86,7 +86,7 @@ class Dispatcher(threading.Thread):
             self._steps, self._stepped_at = steps, now
         return now - self._stepped_at > self._patience
 
-    def _route(self, output: Any) -> None:
+    def _route(self, output: Output) -> None:
         job = self._jobs.find(output.request_id)
         if job is None:
             # Cancelled while this was on its way, or before the engine had seen the request:
@@ -100,7 +100,7 @@ class Dispatcher(threading.Thread):
             logger.exception("generation %s could not be delivered", job.ticket.request_id)
             self._cut(job, FinishReason.ERROR, error=f"{type(error).__name__} in the decoder.")
 
-    def _deliver(self, job: Job, output: Any) -> None:
+    def _deliver(self, job: Job, output: Output) -> None:
         if output.status == RequestStatus.FAILED:
             self._fail(job, output.error)
         elif not job.ticket.deliver(output.generated_tokens, after=job.after):
@@ -110,7 +110,7 @@ class Dispatcher(threading.Thread):
             self._jobs.remove(job)
             job.ticket.end(FinishReason.STOP if stopped else FinishReason.LENGTH)
 
-    def _fail(self, job: Job, error: str) -> None:
+    def _fail(self, job: Job, error: str | None) -> None:
         """The manager fails one request that it cannot take, and all of them when it dies."""
         if accepting(self._manager):
             logger.error("generation %s failed: %s", job.ticket.request_id, error)

@@ -15,13 +15,13 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from modelhost import batching, card, prompts, validation
 from modelhost.checkpoints.base import Loaded
 from modelhost.dispatcher import Dispatcher
 from modelhost.errors import NotReady, first_line
 from modelhost.jobs import Job, Jobs
+from modelhost.manager import Manager
 from modelhost.text import ResponseDecoder
 from modelhost.ticket import Ticket
 from modelhost.types import FinishReason, Rendered, Sampling, Tool, Turn
@@ -57,7 +57,7 @@ class Engine:
         self.gather: Callable[[], None] = lambda: None
         self._format = loaded.format
         stop_ids = self._format.stop_ids
-        self._manager: Any = batching.new_manager(
+        self._manager: Manager = batching.new_manager(
             loaded.model,
             stop_ids=stop_ids,
             cache_tokens=cache_tokens,
@@ -119,7 +119,7 @@ class Engine:
         """Whether a submitted request would be worked on now."""
         if self._stopping.is_set() or self.lost:
             return False
-        return bool(self._manager.is_running()) and self._dispatcher.is_alive()
+        return self._manager.is_running() and self._dispatcher.is_alive()
 
     def when_lost(self, call: Callable[[], None]) -> None:
         """Have this called, once and from a thread of its own, when the engine is lost."""

@@ -14,10 +14,10 @@ import uuid
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from modelhost import sharing
 from modelhost.errors import Busy, NotReady
+from modelhost.manager import Manager, accepting
 from modelhost.ticket import Ticket, ahead
 from modelhost.types import Sampling
 
@@ -52,7 +52,7 @@ class Jobs:
     behind by a cancel and no answer comes before its job can be found.
     """
 
-    def __init__(self, manager: Any, *, stop_ids: Collection[int], limit: int) -> None:
+    def __init__(self, manager: Manager, *, stop_ids: Collection[int], limit: int) -> None:
         self._manager = manager
         self._stop_ids = sorted(stop_ids)
         self._limit = limit
@@ -200,9 +200,3 @@ class Jobs:
             return
         job.run_id, job.after = run_id, len(delivered)
         self._runs[run_id] = job
-
-
-def accepting(manager: Any) -> bool:
-    """Whether the manager takes requests: false from the first moment of its thread's end."""
-    refusal: str | None = manager.background_thread_status.can_accept_new_requests()
-    return refusal is None

@@ -6,6 +6,7 @@ import functools
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 
 import torch
@@ -24,7 +25,7 @@ def load(spec: ModelSpec, progress: Progress) -> Engine:
     """Load the model, start its engine and see one token come out. Raises LoadFailed."""
     where = pick_placement(spec)
     try:
-        if (where.device.type, where.dtype, where.quantize) == ("cpu", torch.float32, None):
+        if where.is_plain_cpu:
             threading.Thread(target=_compile, name="modelhost-kernels", daemon=True).start()
         progress.begin("Looking for the model")
         checkpoint = checkpoints.locate(spec, progress)
@@ -101,8 +102,8 @@ def pick_placement(spec: ModelSpec) -> checkpoints.Placement:
     """Device, dtype and quantization of a spec. Raises LoadFailed."""
     device = pick_device(spec.device)
     dtype, quantize = pick_dtype(spec.dtype, device), quantization.pick(spec.quantize, device)
-    small = (device.type, dtype, quantize) == ("cpu", torch.float32, None) and halves.available()
-    return checkpoints.Placement(device, dtype, quantize, halves=small)
+    where = checkpoints.Placement(device, dtype, quantize)
+    return replace(where, halves=where.is_plain_cpu and halves.available())
 
 
 def pick_device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ SECRET_LENGTH = 40
 
 
 def generate() -> str:
-    """A new key with 240 random bits behind its prefix."""
+    """A new key with about 240 random bits behind its prefix."""
     alphabet = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
     body = (secrets.choice(alphabet) for _ in range(PREFIX_LENGTH + SECRET_LENGTH))
     return MARK + "".join(body)

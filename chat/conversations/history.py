@@ -35,7 +35,7 @@ class Place:
     """Where a new prompt goes.
 
     conversation: None until there is one. system: the persona that the model shall see.
-    follows: the response before the prompt.
+    follows: the response before the prompt. fingerprint: names the history that ends in it.
     missing: exchanges of a resent history that are no rows yet, oldest first.
     earlier: turns after the last answer that are not the prompt itself.
     again: the prompt itself, when it is a row already and gets one more response.
@@ -52,8 +52,8 @@ class Place:
     prompt_id: UUID = field(default_factory=uuid.uuid4)
 
     @property
-    def name(self) -> str:
-        """The fingerprint of everything before the prompt."""
+    def fingerprint_before(self) -> str:
+        """Names everything before the prompt, what is still missing included."""
         return self.missing[-1].fingerprint if self.missing else self.fingerprint
 
 

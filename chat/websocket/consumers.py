@@ -36,7 +36,7 @@ WORKED_OFF = 5.0  # seconds for what a client had sent before it left; daphne al
 logger = logging.getLogger(__name__)
 
 
-class Socket(StrEnum):
+class SocketState(StrEnum):
     """How far a socket is. HUNG_UP: we closed it. LEFT: the client is gone."""
 
     OPEN = "open"
@@ -54,7 +54,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: set[Connection] = set()  # of what is followed
         self._worker: asyncio.Task[None] | None = None
-        self._state = Socket.OPEN
+        self._state = SocketState.OPEN
         try:
             await super().__call__(scope, receive, send)
             await self._work_off()
@@ -86,7 +86,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """A message: have it worked on, after those before it."""
-        if self._state is Socket.HUNG_UP:
+        if self._state is SocketState.HUNG_UP:
             return  # it was on its way
         if text_data is None:
             await self.hang_up(HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
@@ -97,16 +97,16 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def disconnect(self, code: int) -> None:
         """The client is gone: nothing is said from now on, also while that is being dealt with."""
-        if self._state is Socket.OPEN:
-            self._state = Socket.LEFT
+        if self._state is SocketState.OPEN:
+            self._state = SocketState.LEFT
 
     async def hang_up(self, status: int) -> None:
         """Close for a reason that has a status in HTTP: codes from 4000 on are an application's.
 
         daphne takes no others of its application (RFC 6455, section 7.4.2).
         """
-        if self._state is Socket.OPEN:
-            self._state = Socket.HUNG_UP
+        if self._state is SocketState.OPEN:
+            self._state = SocketState.HUNG_UP
             await self._said(self.close(4000 + status))
 
     def _begin(self, work: Callable[..., Awaitable[None]], *arguments: Any) -> asyncio.Task[None]:
@@ -126,7 +126,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         """One message after the other."""
         while True:
             text = await self._next()
-            if self._state is Socket.HUNG_UP:
+            if self._state is SocketState.HUNG_UP:
                 return  # nobody would hear of what is begun now
             try:
                 await self._take(text)
@@ -136,11 +136,11 @@ class ChatConsumer(AsyncWebsocketConsumer):
     async def _take(self, text: str) -> None:
         full, connection = len(self._open) >= MOST, Connection()
         self._open.add(connection)
-        if self._state is Socket.LEFT:
+        if self._state is SocketState.LEFT:
             connection.close()  # what is begun now has nobody who waits for it
         reply = await in_thread(reply_to, text, self.scope, connection, full)
         await self._tell(reply.message)
-        if reply.live is not None and self._state is Socket.OPEN:
+        if reply.live is not None and self._state is SocketState.OPEN:
             self._begin(self._follow, reply, connection)
             return
         self._open.discard(connection)
@@ -149,7 +149,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
 
     async def _work_off(self) -> None:
         """What a client had sent before it left counts, as a request does over HTTP."""
-        if self._state is not Socket.LEFT or self._worker is None:
+        if self._state is not SocketState.LEFT or self._worker is None:
             return
         for connection in list(self._open):
             connection.close()
@@ -173,7 +173,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         try:
             async with aclosing(events.follow(live, reply.after, omitted=reply.omitted)) as told:
                 async for event in told:
-                    if self._state is not Socket.OPEN:
+                    if self._state is not SocketState.OPEN:
                         return
                     if event is not None:
                         await self._tell(event.as_message())
@@ -185,7 +185,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
             await self.hang_up(HTTPStatus.SERVICE_UNAVAILABLE)
 
     async def _tell(self, message: dict[str, Any]) -> None:
-        if self._state is Socket.OPEN:
+        if self._state is SocketState.OPEN:
             await self._said(self.send(text_data=events.one_line(message)))
 
     async def _said(self, sending: Awaitable[None]) -> None:
@@ -193,5 +193,5 @@ class ChatConsumer(AsyncWebsocketConsumer):
         try:
             await sending
         except (OSError, RuntimeError):
-            if self._state is Socket.OPEN:
-                self._state = Socket.LEFT
+            if self._state is SocketState.OPEN:
+                self._state = SocketState.LEFT

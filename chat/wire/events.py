@@ -16,8 +16,8 @@ from chat.models import Response
 from chat.questions import Accepted
 from modelhost.types import Role, Turn, Usage
 
-# A comment: it shows that the stream lives. Behind one newline, because an empty line is an event
-# for some clients (httpx-sse, fetch-event-source), and one without data.
+# A comment: it shows that the stream lives. One newline ends it, because an empty line is an event
+# without data for some clients (OpenAI's own, httpx-sse, fetch-event-source).
 PING = ": ping\n"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 

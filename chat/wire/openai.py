@@ -18,7 +18,6 @@ from chat.questions import Accepted
 from chat.wire import events
 from modelhost.types import FinishReason, ModelCard, ToolCall
 
-PING = ": ping\n"  # one newline: with two, the official client reads an empty event
 DONE = "data: [DONE]\n\n"
 PLACE = "the piece of text goes here"
 STOPPING = "The server is stopping. The response goes on when it is back: retry to join it."
@@ -130,7 +129,7 @@ async def stream(
     yield write.delta({"role": "assistant", "content": ""})
     async with aclosing(live.follow()) as pieces:
         async for piece in pieces:
-            yield write.text(piece.text) if piece.text else PING
+            yield write.text(piece.text) if piece.text else events.PING
     outcome = live.outcome
     if outcome is None or outcome.failed:
         failure = Failure(503, Code.SERVER_STOPPING, STOPPING)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from modelhost.errors import LoadFailed, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +60,11 @@ class Placement:
     halves: bool = False
 
     @property
+    def is_plain_cpu(self) -> bool:
+        """Whether a float32 model is computed on a CPU, with layers that `packing.pack` takes."""
+        return (self.device.type, self.dtype_name, self.quantize) == ("cpu", "float32", None)
+
+    @property
     def dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 
@@ -103,6 +111,24 @@ def _original_lengths(rope: dict[str, Any]) -> Iterator[int]:
     for parameters in (rope, *rope.values()):
         if isinstance(parameters, dict) and parameters.get("rope_type") == "longrope":
             yield int(parameters["original_max_position_embeddings"])
+
+
+def indexed_files(index: Path) -> list[str]:
+    """Names of the weight files that an index names, all of them beside it. Raises LoadFailed."""
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError("it must name files beside it")
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        reason = first_line(error)
+        raise LoadFailed(f"{index} is not usable: {reason}. Download it again.") from error
+    return names
+
+
+def first_of(names: Collection[str]) -> str:
+    """For a sentence: the first of these names, and how many more there are."""
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{next(iter(names))}{more}"
 
 
 def fingerprint(files: list[Path]) -> str:

@@ -18,7 +18,7 @@ from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
 from modelhost.chatglm import TOKENIZER_FILE, ChatGLMFormat
 from modelhost.checkpoints import quantization
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import Description, Loaded, Placement, fingerprint
+from modelhost.checkpoints.base import Description, Loaded, Placement, fingerprint, first_of
 from modelhost.checkpoints.published import (
     DROPPED,
     convert,
@@ -119,9 +119,8 @@ class ChatGLMCheckpoint:
                     yield target, part
         if missing:
             raise LoadFailed(
-                f"{self.folder} has no tensor for {next(iter(missing))}"
-                + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
-                + ". A shard is missing from its index; download the folder again."
+                f"{self.folder} has no tensor for {first_of(missing)}. "
+                "A shard is missing from its index; download the folder again."
             )
 
     def _files(self) -> list[Path]:

@@ -58,9 +58,7 @@ class DemoCheckpoint:
             memory = known.memory_bytes
         else:
             parameters, context = 134_515_008, 8192
-            memory = (
-                parameters * where.dtype.itemsize
-            )  # not less; the copy will tell when it is there
+            memory = parameters * where.dtype.itemsize  # at most: the copy will say how much
         return Description(
             name=NAME,
             revision=self.revision,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,15 @@ from transformers.utils import logging as transformers_logging
 from modelhost import attention
 from modelhost.checkpoints import quantization, servable
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import Description, Loaded, Placement, context_length, fingerprint
+from modelhost.checkpoints.base import (
+    Description,
+    Loaded,
+    Placement,
+    context_length,
+    fingerprint,
+    first_of,
+    indexed_files,
+)
 from modelhost.checkpoints.published import HALVES
 from modelhost.checkpoints.quantization import Quantizer
 from modelhost.cpu import waiting
@@ -147,9 +154,8 @@ def check_complete(folder: Path, report: dict[str, Any]) -> None:
     """Refuse what transformers only warns of: weights that are not in the files are random."""
     if missing := sorted(report["missing_keys"]):
         raise LoadFailed(
-            f"{folder} lacks the weights {missing[0]}"
-            + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
-            + ", so it is not the whole model. Download it again."
+            f"{folder} lacks the weights {first_of(missing)}, so it is not the whole model. "
+            "Download it again."
         )
     if mismatched := sorted(name for name, *_ in report["mismatched_keys"]):
         raise LoadFailed(
@@ -215,22 +221,15 @@ def weight_names(folder: Path) -> list[str]:
     index = folder / INDEX
     if not index.exists():
         return [SINGLE]
-    try:
-        names = set(json.loads(index.read_text())["weight_map"].values())
-        if not names or any(Path(name).name != name for name in names):
-            raise ValueError("it must name files beside it")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise LoadFailed(f"{index} is not usable: {first_line(error)}.") from error
-    return sorted(names)
+    return indexed_files(index)
 
 
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files, all there and readable. Raises LoadFailed, naming the file."""
     if missing := missing_weights(folder):
         raise LoadFailed(
-            f"{folder} lacks {missing[0]}"
-            + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
-            + ". Weights are read from safetensors only; download the folder again."
+            f"{folder} lacks {first_of(missing)}. Weights are read from safetensors only; "
+            "download the folder again."
         )
     files = [folder / name for name in weight_names(folder)]
     for file in files:

@@ -6,7 +6,6 @@ safetensors, or from `.bin` files with `weights_only=True`.
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import GlmConfig
 
+from modelhost.checkpoints.base import first_of, indexed_files
 from modelhost.errors import LoadFailed
 
 ROPE_THETA = 10_000.0
@@ -95,16 +95,10 @@ def is_complete(folder: Path) -> bool:
 
 
 def _indexed(folder: Path, index: Path) -> list[Path]:
-    try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        if not names or any(Path(name).name != name for name in names):
-            raise ValueError("it must name files beside it")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-        raise LoadFailed(f"{index} cannot be read. Download it again.") from error
+    names = indexed_files(index)
     missing = [name for name in names if not (folder / name).exists()]
     if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise LoadFailed(f"{folder} lacks {missing[0]}{more}. Download the missing shard.")
+        raise LoadFailed(f"{folder} lacks {first_of(missing)}. Download the missing shard.")
     return [folder / name for name in names]
 
 

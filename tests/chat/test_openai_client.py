@@ -157,7 +157,7 @@ def test_a_heartbeat_does_not_disturb_the_client(client, serve, gate, monkeypatc
 
 def _opening(gate):
     """`sse_response` that opens the gate after some pings."""
-    from chat.wire.openai import PING
+    from chat.wire.events import PING
     from chat.wire.streams import sse_response
 
     async def counted(chunks):
