@@ -9,19 +9,19 @@ from __future__ import annotations
 import copy
 import json
 import re
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from modelhost import reasoning
 from modelhost.errors import BadTools, BadTurns, first_line
+from modelhost.slots import Slots
 from modelhost.spellings import Spellings
 from modelhost.text import AnswerFilter
 from modelhost.toolcalls import TaggedAnswer
 from modelhost.types import Role, Tool, Turn
 
 ANCHOR = "\n"  # merges with nothing where texts begin with a space
-DIGITS = 8  # of a marker's number; a request's body has fewer texts
 HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")  # JSON can spell it, UTF-8 cannot
 
 
@@ -52,13 +52,16 @@ class TemplateFormat:
         _check(turns)
         self._check_tools(turns, tools)
         slots = Slots()
-        contents = [slots.add(turn.content) for turn in turns]
-        messages = [
-            self._message(turn, content, slots)
-            for turn, content in zip(turns, contents, strict=True)
-        ]
         functions = [{"type": "function", "function": self._guarded(tool, slots)} for tool in tools]
-        text = self._templated(messages, functions)
+
+        def templated(turns: Sequence[Turn], contents: Sequence[str]) -> str:
+            pairs = zip(turns, contents, strict=True)
+            return self._templated([self._message(*pair, slots) for pair in pairs], functions)
+
+        if reasoning.END in str(self._tokenizer.chat_template):
+            turns = reasoning.dropped(turns, templated)
+        contents = [slots.add(turn.content) for turn in turns]
+        text = templated(turns, contents)
         token_ids: list[int] = []
         placed = set()
         for between, marker in slots.split(text):
@@ -179,34 +182,6 @@ class TemplateFormat:
         together = self._plain_ids(f"{ANCHOR}a")
         goes_on = together[len(anchor) :]
         return anchor if together == [*anchor, *goes_on] and goes_on != begun else []
-
-
-class Slots:
-    """Markers that stand for texts while a template is rendered; nobody can write one."""
-
-    def __init__(self) -> None:
-        self._mark = f"SLOT{secrets.token_hex(16)}N"
-        self._texts: dict[str, str] = {}
-
-    def add(self, text: str) -> str:
-        """A marker for the text; an empty text needs none."""
-        if not text:
-            return ""
-        marker = f"{self._mark}{len(self._texts):0{DIGITS}}"
-        self._texts[marker] = text
-        return marker
-
-    def text(self, marker: str) -> str:
-        """What the marker stands for; nothing for the end of the template."""
-        return self._texts.get(marker, "")
-
-    def split(self, rendered: str) -> Iterator[tuple[str, str]]:
-        """Template text and the marker behind it, in order; the last marker is empty."""
-        between, *parts = rendered.split(self._mark)
-        for part in parts:
-            yield between, self._mark + part[:DIGITS]
-            between = part[DIGITS:]
-        yield between, ""
 
 
 def _check(turns: Sequence[Turn]) -> None:
