@@ -19,12 +19,16 @@ class CuttingProxy:
     """
 
     def __init__(self, address: str) -> None:
-        self._target = (urlsplit(address).hostname, urlsplit(address).port)
+        self.lead_to(address)
         self._open: list[socket.socket] = []
         self._unavailable = False
         self.deaf = False
         self.heads: list[str] = []
         self._listen(0)
+
+    def lead_to(self, address: str) -> None:
+        """Where connections go from now on."""
+        self._target = (urlsplit(address).hostname, urlsplit(address).port)
 
     def cut(self) -> None:
         """Drop every connection of this moment."""

@@ -95,6 +95,14 @@ def test_every_decision_is_in_their_list():
     assert [file.name for file in numbered if f"]({file.name})" not in listed] == []
 
 
+def test_every_example_is_described_and_there():
+    named = re.findall(r"\]\(\.\./(examples/[\w.-]+)\)", DOCS["clients.md"])
+
+    assert sorted(named) == sorted(
+        f"examples/{file.name}" for file in (ROOT / "examples").iterdir() if file.is_file()
+    )
+
+
 def test_every_module_is_described_as_it_describes_itself():
     assert modules.FILE.read_text() == modules.page(), "python -m tests.modules writes it"
 

@@ -81,13 +81,14 @@ def deliver(
 
 
 def attach(request: Request, response: Response, after: int) -> Stream:
-    """A response from this cursor on; 204 when there is nothing more and never will be.
+    """A response from this cursor on, and how it ended, also where no text is behind the cursor.
 
-    Who comes for the first time hears how it ended, also when it ended without a text.
+    204 instead of an end alone for whoever sends `Last-Event-ID`: an EventSource comes back with it
+    by itself, also behind the end, and stays away only then. Programs that lost a stream right
+    before its end name the cursor in their query: else they would take what broke off for whole.
     """
-    returning = after > 0 or LAST_EVENT_ID in request.headers
-    if returning and events.is_at_end(response, after):
-        return HttpResponse(status=204)  # tells EventSource to stay away
+    if LAST_EVENT_ID in request.headers and events.is_at_end(response, after):
+        return HttpResponse(status=204)
     take_place(request, readers)
     live = responses.follow(response)
     responses.wait_for(live, connection_of(request))

@@ -49,7 +49,10 @@ class ResponseEvents(APIView):
 
     @extend_schema(parameters=[CursorSerializer], responses={200: EVENTS, 204: None})
     def get(self, request: Request, pk: UUID) -> Stream:
-        """What is stored behind the cursor, what comes, how it ends; 204 when that was read."""
+        """What is stored behind the cursor, what comes, how it ends.
+
+        204 where `Last-Event-ID` says that all of the text was read, and no more will come.
+        """
         refuse_unknown(request.query_params, "after")
         after = validated(CursorSerializer, request.query_params.dict()).validated_data["after"]
         response = own_response(request.user, pk)

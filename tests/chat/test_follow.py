@@ -49,13 +49,23 @@ def test_a_finished_response_is_read_from_any_cursor(api, user, after):
 
 @pytest.mark.parametrize("after", [len(TEXT), len(TEXT) + 1, (1 << 31) - 1])
 @pytest.mark.parametrize("status", ["done", "stopped", "failed", "interrupted"])
-def test_who_has_read_everything_is_told_that_nothing_more_comes(api, user, after, status):
+def test_an_event_source_that_has_read_everything_is_told_to_stay_away(api, user, after, status):
     row = answered(user, TEXT, status=status)
-    for answer in (
-        api.get(events_of(row), params={"after": after}),
-        api.get(events_of(row), headers={"Last-Event-ID": f"{row.pk.hex}:{after}"}),
-    ):
-        assert (answer.status_code, answer.content) == (204, b"")
+    answer = api.get(events_of(row), headers={"Last-Event-ID": f"{row.pk.hex}:{after}"})
+
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+@pytest.mark.parametrize("after", [len(TEXT), len(TEXT) + 1])
+@pytest.mark.parametrize(
+    ("status", "end"),
+    [("done", "done"), ("stopped", "done"), ("failed", "error"), ("interrupted", "error")],
+)
+def test_a_program_that_lost_only_the_end_hears_how_it_ended(api, user, after, status, end):
+    row = answered(user, TEXT, status=status)
+    [told] = follow(api, row, after)
+
+    assert (told.name, told.id) == (end, f"{row.pk.hex}:{after}")
 
 
 def test_an_end_without_text_is_told_to_those_who_come_and_not_to_those_who_come_back(api, user):
