@@ -82,6 +82,7 @@ class Judging(ChatAdmin):
             self._store(request, row, form)
             if "next" in request.POST:
                 return self._go_on(request, row)
+            self.message_user(request, "Your verdict is stored.", messages.SUCCESS)
         else:
             return self._ask_again(request, object_id, form)
         address = reverse("admin:chat_response_change", args=[row.pk])
@@ -89,10 +90,12 @@ class Judging(ChatAdmin):
 
     def _go_on(self, request: HttpRequest, row: Response) -> HttpResponse:
         """To the next response of the list that the reviewer came from, or back to that."""
+        stored = "Your verdict is stored; "
         if (following := self._following(request, row)) is not None:
+            self.message_user(request, f"{stored}this is the next response.", messages.SUCCESS)
             address = reverse("admin:chat_response_change", args=[following.pk])
             return redirect(f"{address}{self.list_shown(request)}")
-        self.message_user(request, "The list has no further response.", messages.INFO)
+        self.message_user(request, f"{stored}the list has no further one.", messages.SUCCESS)
         list_shown = request.GET.get(SHOWN, "")
         return redirect(f"{reverse('admin:chat_response_changelist')}?{list_shown}")
 
@@ -123,7 +126,6 @@ class Judging(ChatAdmin):
         told = {**form.cleaned_data, "judged_at": timezone.now()}
         Verdict.objects.update_or_create(told, response=row, reviewer_id=request.user.pk)
         self._note(request, row, f"Judged {told['value']}.")
-        self.message_user(request, "Your verdict is stored.", messages.SUCCESS)
 
     def _withdraw(self, request: HttpRequest, row: Response) -> None:
         taken_back, _ = row.verdicts.filter(reviewer=request.user.pk).delete()

@@ -193,10 +193,11 @@ def test_who_goes_on_judges_the_list_from_its_top_to_its_end(signed_in, log):
     signed_in.goto(f"{LOG}?verdict=none&user=ada")
     count = signed_in.locator(ROWS).count()
     signed_in.locator(ROWS).first.get_by_role("link").first.click()
-    for _ in range(count):
+    for left in reversed(range(count)):
         signed_in.get_by_label("Good").check()
         signed_in.get_by_role("button", name="Judge and go on").click()
-        expect(signed_in.get_by_text("Your verdict is stored.")).to_be_visible()
+        follows = "this is the next response." if left else "the list has no further one."
+        expect(signed_in.get_by_text(f"Your verdict is stored; {follows}")).to_be_visible()
     signed_in.wait_for_url(f"**{LOG}?verdict=none&user=ada")
 
     expect(signed_in.get_by_text("There are no responses like that.")).to_be_visible()
