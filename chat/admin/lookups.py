@@ -12,6 +12,9 @@ from django.template.response import TemplateResponse
 
 from chat.wire.filters import MOST_WORDS
 
+# What a value raises that no database can read: a NUL, numbers without end, no date.
+UNREADABLE = (DataError, OverflowError, ValueError, ValidationError)
+
 COMPARISONS = ("exact", "in", "isnull", "gte", "gt", "lte", "lt")
 
 
@@ -34,12 +37,12 @@ class FilterLookups:
         return allowed and last in COMPARISONS and path.removesuffix("__id") in filtered
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
-        """What no database can read (a NUL, numbers without end) is the address's mistake."""
+        """What no database can read is the address's mistake."""
         try:
             answer = super().changelist_view(request, extra_context)  # type: ignore[misc]
             # Some filters ask the database only when they are drawn.
             return answer.render() if isinstance(answer, TemplateResponse) else answer
-        except (DataError, OverflowError, ValueError, ValidationError) as error:
+        except UNREADABLE as error:
             raise SuspiciousOperation(str(error)) from error
 
     def get_search_results(

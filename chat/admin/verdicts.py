@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import PAGE_VAR
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
@@ -20,9 +23,11 @@ from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminTextareaWidg
 
 from chat.admin.cells import NOTHING
 from chat.admin.log import ChatAdmin
+from chat.admin.lookups import UNREADABLE
 from chat.models import Response, Verdict
 from chat.models.review import NOTE_LENGTH
 
+SHOWN = "_changelist_filters"  # Django's name for the list that a page was reached from
 LABELS = {Verdict.Value.GOOD: "success", Verdict.Value.BAD: "danger"}
 
 
@@ -75,10 +80,39 @@ class Judging(ChatAdmin):
             self._withdraw(request, row)
         elif (form := VerdictForm(request.POST)).is_valid():
             self._store(request, row, form)
+            if "next" in request.POST:
+                return self._go_on(request, row)
+            self.message_user(request, "Your verdict is stored.", messages.SUCCESS)
         else:
             return self._ask_again(request, object_id, form)
         address = reverse("admin:chat_response_change", args=[row.pk])
         return redirect(f"{address}{self.list_shown(request)}")
+
+    def _go_on(self, request: HttpRequest, row: Response) -> HttpResponse:
+        """To the next response of the list that the reviewer came from, or back to that."""
+        stored = "Your verdict is stored; "
+        if (following := self._following(request, row)) is not None:
+            self.message_user(request, f"{stored}this is the next response.", messages.SUCCESS)
+            address = reverse("admin:chat_response_change", args=[following.pk])
+            return redirect(f"{address}{self.list_shown(request)}")
+        self.message_user(request, f"{stored}the list has no further one.", messages.SUCCESS)
+        list_shown = request.GET.get(SHOWN, "")
+        return redirect(f"{reverse('admin:chat_response_changelist')}?{list_shown}")
+
+    def _following(self, request: HttpRequest, row: Response) -> Response | None:
+        """The one below this in the list; what is still being answered is left out."""
+        asking: Any = copy(request)
+        asking.GET = QueryDict(request.GET.get(SHOWN, ""), mutable=True)
+        asking.GET.pop(PAGE_VAR, None)  # with a verdict more a filter may leave fewer pages
+        try:
+            rows = self.get_changelist_instance(asking).queryset
+            oldest_first = "created_at" in rows.query.order_by
+            beyond = {f"created_at__{'gt' if oldest_first else 'lt'}": row.created_at}
+            below = rows.exclude(status__in=Response.ACTIVE).filter(**beyond)
+            found: Response | None = below.prefetch_related(None).first()
+        except (IncorrectLookupParameters, *UNREADABLE):
+            return None
+        return found
 
     def _ask_again(self, request: Any, object_id: str, form: VerdictForm) -> HttpResponse:
         """The page once more, with what was typed and what is wrong with it."""
@@ -92,7 +126,6 @@ class Judging(ChatAdmin):
         told = {**form.cleaned_data, "judged_at": timezone.now()}
         Verdict.objects.update_or_create(told, response=row, reviewer_id=request.user.pk)
         self._note(request, row, f"Judged {told['value']}.")
-        self.message_user(request, "Your verdict is stored.", messages.SUCCESS)
 
     def _withdraw(self, request: HttpRequest, row: Response) -> None:
         taken_back, _ = row.verdicts.filter(reviewer=request.user.pk).delete()

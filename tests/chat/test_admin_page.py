@@ -86,7 +86,7 @@ def test_a_verdict_is_a_click_away_from_what_it_is_about(signed_in, log):
     signed_in.goto(page)
     signed_in.get_by_label("Bad").check()
     signed_in.get_by_label("Why, if you like").fill(HOSTILE)
-    signed_in.get_by_role("button", name="Judge").click()
+    signed_in.get_by_role("button", name="Judge", exact=True).click()
     expect(signed_in.get_by_text("Your verdict is stored.")).to_be_visible()
 
     verdict = Verdict.objects.get()
@@ -176,17 +176,32 @@ def test_who_judges_stays_with_the_list_they_came_from(signed_in, log):
     signed_in.locator(ROWS).nth(2).get_by_role("link").first.click()
     why = signed_in.get_by_label("Why, if you like")
     why.fill("Because\nof this")
-    signed_in.get_by_role("button", name="Judge").click()
+    signed_in.get_by_role("button", name="Judge", exact=True).click()
     expect(signed_in.get_by_text("This field is required.")).to_be_visible()
     expect(why).to_have_value("Because\nof this")
 
     signed_in.get_by_label("Good").check()
-    signed_in.get_by_role("button", name="Judge").click()
+    signed_in.get_by_role("button", name="Judge", exact=True).click()
     expect(signed_in.get_by_text("Your verdict is stored.")).to_be_visible()
     assert Verdict.objects.get().note.splitlines() == ["Because", "of this"]
     signed_in.get_by_role("button", name="Withdraw it").click()
     signed_in.get_by_title("Go back").click()
     signed_in.wait_for_url(f"**{LOG}?verdict=none&user=ada")
+
+
+def test_who_goes_on_judges_the_list_from_its_top_to_its_end(signed_in, log):
+    signed_in.goto(f"{LOG}?verdict=none&user=ada")
+    count = signed_in.locator(ROWS).count()
+    signed_in.locator(ROWS).first.get_by_role("link").first.click()
+    for left in reversed(range(count)):
+        signed_in.get_by_label("Good").check()
+        signed_in.get_by_role("button", name="Judge and go on").click()
+        follows = "this is the next response." if left else "the list has no further one."
+        expect(signed_in.get_by_text(f"Your verdict is stored; {follows}")).to_be_visible()
+    signed_in.wait_for_url(f"**{LOG}?verdict=none&user=ada")
+
+    expect(signed_in.get_by_text("There are no responses like that.")).to_be_visible()
+    assert Verdict.objects.count() == count > 1
 
 
 def test_a_name_without_end_leaves_every_column_in_sight(signed_in, log, user):

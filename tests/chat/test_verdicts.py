@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
+from urllib.parse import urlencode
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -45,6 +47,12 @@ def judge(browser: Client, row: Response, **fields: str):
     return browser.post(f"/admin/chat/response/{row.pk}/judge/", fields, follow=True)
 
 
+def judge_and_go_on(browser: Client, row: Response, kept: str):
+    """The same with the other button, on a page that was reached from this list."""
+    address = f"/admin/chat/response/{row.pk}/judge/?{kept}"
+    return browser.post(address, {"value": "good", "next": "yes"})
+
+
 def verdicts() -> list[tuple[str | None, str, str]]:
     """Who thinks what, and why."""
     rows = Verdict.objects.select_related("reviewer")
@@ -68,6 +76,33 @@ def test_a_verdict_is_given_below_the_response(reviewer, row):
     assert b"Too short." in answer.content
     row.refresh_from_db()
     assert row.text == "It is Paris.", "the record stays as it is"
+
+
+def test_who_goes_on_comes_to_the_next_one_that_the_list_shows(reviewer, user, other):
+    browser = reviewer()
+    oldest, older = answered(user, "one"), answered(user, "two")
+    answered(other, "somebody else's")
+    left_behind(user, "Hel")
+    newest = answered(user, "three")
+    for shown, rows in (
+        ({"user": "ada", "verdict": "none", "p": "9"}, (newest, older, oldest)),
+        ({"user": "ada", "o": "0"}, (oldest, older, newest)),
+    ):
+        kept = urlencode({"_changelist_filters": urlencode(shown)})
+        for row, following in pairwise(rows):
+            answer = judge_and_go_on(browser, row, kept)
+            assert answer["Location"] == f"{page_of(following)}?{kept}"
+        answer = judge_and_go_on(browser, rows[-1], kept)
+        assert answer["Location"] == f"/admin/chat/response/?{urlencode(shown)}"
+    assert len(verdicts()) == 3
+
+
+@pytest.mark.parametrize("shown", ["", "nonsense__regex=1", "user=%00", "created_at_from=%00"])
+def test_whoever_goes_on_from_no_list_has_judged_all_the_same(reviewer, row, shown):
+    answer = judge_and_go_on(reviewer(), row, urlencode({"_changelist_filters": shown}))
+
+    assert answer.status_code in (302, 400)
+    assert len(verdicts()) == 1
 
 
 def test_who_judges_again_replaces_their_own_only(reviewer, row):
