@@ -19,7 +19,7 @@ SQLITE_OPTIONS = {
     "timeout": 20,
     "init_command": (
         "PRAGMA journal_mode=WAL;PRAGMA synchronous=FULL;PRAGMA busy_timeout=20000;"
-        "PRAGMA foreign_keys=ON;"
+        "PRAGMA foreign_keys=ON;PRAGMA secure_delete=ON;"  # what is deleted is overwritten
     ),
 }
 

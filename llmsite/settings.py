@@ -182,6 +182,7 @@ WHITENOISE_MAX_AGE = 3600
 DATA_UPLOAD_MAX_MEMORY_SIZE = LLMSITE_MAX_BODY + 1
 
 CSRF_FAILURE_VIEW = "chat.handlers.outdated"
+SESSION_ENGINE = "llmsite.sessions"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 X_FRAME_OPTIONS = "DENY"
@@ -265,8 +266,10 @@ LOGGING = {
         "modelhost": {"level": "INFO"},
         # One line for each refused request is the access log's business.
         "django.request": {"level": "ERROR"},
-        # Anybody can send a wrong Host; a client that leaves early is no event.
-        "django.security.DisallowedHost": {"level": "CRITICAL"},
+        # Anybody can send a wrong Host, or a form of a thousand fields, and would fill the log with
+        # tracebacks. A client that leaves early is no event.
+        "django.security": {"level": "CRITICAL"},
+        "django.security.csrf": {"level": "WARNING"},
         "daphne.server": {"level": "ERROR"},
         "torchao": {"level": "ERROR"},  # it warns of what it has for other processors
         "torch.utils._pytree": {"level": "ERROR"},  # and torch of how torchao does things

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import django_filters as filters
+from django.db import connection
 from django.db.models import Exists, OuterRef, QuerySet
 
 from chat import responses
@@ -37,9 +38,13 @@ def forget(rows: QuerySet[Conversation]) -> Iterator[Conversation]:
     """Remove each of them with everything in it, the oldest first, and tell which it was.
 
     A transaction for each, so that the service goes on meanwhile. One in which somebody asks just
-    then, so that it is none of these any more, stays.
+    then, so that it is none of these any more, stays. At the end no file of SQLite has them either.
     """
     while found := list(rows.order_by("created_at", "pk")[:BATCH]):
         for conversation in found:
             if responses.remove(conversation, among=rows):
                 yield conversation
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            # The file has lost them (secure_delete), and what was written before it still has them.
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 from rest_framework.exceptions import NotFound, ValidationError
@@ -23,8 +24,11 @@ class NewestFirst(CursorPagination):
         try:
             cursor: Cursor | None = super().decode_cursor(request)
             if cursor is not None and cursor.position is not None:
-                DateTimeField().to_internal_value(str(cursor.position))
-        except (NotFound, ValidationError, ValueError):
+                moment = DateTimeField().to_internal_value(str(cursor.position))
+                # PostgreSQL knows fewer zones than Python; as our own pages say it, it knows it.
+                position: Any = str(moment.astimezone(UTC))
+                cursor = cursor._replace(position=position)
+        except (NotFound, ValidationError, ValueError, OverflowError):
             sentence = "This is no page's cursor."
             raise ValidationError({self.cursor_query_param: [sentence]}) from None
         return cursor

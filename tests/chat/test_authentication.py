@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from chat.access import keys
 from chat.models import ApiKey
+from llmsite.sessions import SessionStore
 
 URL = "/api/conversations/"
 
@@ -150,3 +151,14 @@ def test_a_bad_key_is_not_made_good_by_a_session(server, user):
     with browser_of(server, user) as browser:
         headers = {"Authorization": "Bearer llms_nonsense"}
         assert browser.get(URL, headers=headers).status_code == 401
+
+
+@pytest.mark.parametrize("key", ["\0" + "a" * 31, "a" * 31 + "\xff", "' or 1=1 --" * 3])
+def test_a_cookie_that_is_no_sessions_key_is_nobodys(client_for, server, key):
+    """In a cookie a NUL is spelled in octal, and PostgreSQL looks for no text that has one."""
+    spelled = "".join(f"\\{ord(one):03o}" for one in key)
+    cookie = {"Cookie": f'sessionid="{spelled}"'}
+
+    assert client_for(None).get(URL, headers=cookie).status_code == 401
+    assert client_for(None).get("/", headers=cookie).headers["Location"].startswith("/login/")
+    assert SessionStore(key).session_key is None

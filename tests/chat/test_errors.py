@@ -167,6 +167,13 @@ def test_a_foreign_host_name_is_400(client_for, server):
         assert (answer.status_code, named(answer)[0]) == (400, "invalid_request")
 
 
+def test_what_strangers_send_is_no_traceback_in_the_log(client_for, server, caplog):
+    form = {f"field{number}": "" for number in range(1001)}
+    cookie = {"Cookie": f"csrftoken={'a' * 32}"}
+    assert client_for(None).post("/login/", data=form, headers=cookie).status_code == 400
+    assert not caplog.records
+
+
 def test_the_admins_own_404_is_a_page(api):
     answer = api.get("/admin/nothing/")
     assert answer.headers["Content-Type"].startswith("text/html")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from chat import responses
@@ -172,3 +176,22 @@ def test_no_word_of_it_is_left_in_any_table(administrator, user, api, engine):
     told("--user", "ada", "--yes")
 
     assert tables_with("canary") == set()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL's files are its own")
+def test_no_word_of_it_is_left_in_any_file_while_others_have_them_open(user):
+    answered(user, "a canary " * 500)
+    file = Path(connection.settings_dict["NAME"])
+    files = [*file.parent.glob(f"{file.name}*")]
+    with closing(sqlite3.connect(file)) as another:  # the server: the last one would tidy up
+        another.execute("SELECT 1 FROM chat_response").fetchall()
+        assert any(b"canary" in each.read_bytes() for each in files)
+        told("--user", "ada", "--yes")
+
+        assert [each.name for each in files if b"canary" in each.read_bytes()] == []
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has no such setting")
+def test_what_is_deleted_is_overwritten_however_sqlite_was_built(user):
+    with connection.cursor() as cursor:
+        assert cursor.execute("PRAGMA secure_delete").fetchone() == (1,)

@@ -141,6 +141,15 @@ def test_a_bad_parameter_is_refused_by_name(api, user, name, value):
     assert answer.json()["code"] == "invalid_request"
 
 
+@pytest.mark.parametrize("zone", ["-23:59", "%2B23:59", "Z", ""])
+def test_a_cursor_may_be_in_any_zone(api, user, zone):
+    asked(user, "mine", at=NOON)
+    cursor = b64encode(f"p=3000-01-01 00:00:00{zone}".encode()).decode()
+
+    [entry] = api.get(URL, params={"cursor": cursor}).json()["results"]
+    assert entry["prompt"] == "mine"
+
+
 def test_a_page_is_at_most_so_large(api, user):
     for at in range(3):
         asked(user, str(at), at=NOON + timedelta(seconds=at))
