@@ -44,7 +44,7 @@ def load(spec: ModelSpec, progress: Progress) -> Engine:
 
 
 def _compile() -> None:
-    """Have the kernels ready when the weights are. Whoever cannot be without them asks again."""
+    """Compile the kernels while weights load. What fails here fails again where they are used."""
     with suppress(ImportError):
         import_module("modelhost.lean")
 
