@@ -61,8 +61,8 @@ class Event(NamedTuple):
 
 
 def opening(response_id: UUID, conversation: UUID, cursor: int) -> Event:
-    """What is told at once: daphne holds the headers back until there is a first byte, and an
-    EventSource that lost its connection before the first token must not ask anew.
+    """What is sent at once: daphne holds the headers back until there is a first byte, and an
+    EventSource that loses its connection before the first token must not ask anew.
     """
     data = {"message_id": response_id.hex, "conversation": str(conversation)}
     return Event("accepted", data, cursor)

@@ -1,4 +1,4 @@
-"""What a message through a WebSocket brings about: a reply, and perhaps a response to follow.
+"""What a WebSocket message leads to: a reply, and perhaps a response to follow.
 
 All of it is synchronous, for a thread; `chat.consumers` is the asynchronous side.
 """
@@ -24,7 +24,8 @@ from chat.readers import TooManyStreams
 from chat.socket_requests import name_of, validated
 
 PATH = "/ws/chat"
-OWN_FIELDS = ("type", "id", "idempotency_key")  # they name a message, and do not change what it is
+# They name a message, and are no part of what is asked.
+OWN_FIELDS = ("type", "id", "idempotency_key")
 
 logger = logging.getLogger(__name__)
 

@@ -31,7 +31,7 @@ Stream = StreamingHttpResponse | HttpResponse
 def ask(request: Request, question: Question, *, key: str = "") -> Accepted:
     """Accept a question in the name of the caller, who from now on waits for its response.
 
-    key: what its query calls it.
+    key: an idempotency key from the query, where there is no header.
     """
     take_place(request, readers)
     accepted = acceptance.accept(question, attempt(request, key=key))
@@ -82,7 +82,7 @@ def deliver(
 def attach(request: Request, response: Response, after: int) -> Stream:
     """A response from this cursor on; 204 when there is nothing more and never will be.
 
-    Who comes for the first time hears how it ended, also when it ended without a text.
+    A client that comes for the first time is told how it ended, also if it has no text.
     """
     returning = after > 0 or LAST_EVENT_ID in request.headers
     if returning and events.is_at_end(response, after):
