@@ -23,6 +23,7 @@ from chat import events
 from chat.connections import Connection
 from chat.errors import failure_of
 from chat.handshake import identify
+from chat.live import LiveResponse
 from chat.readers import readers
 from chat.rights import REFUSED, rights
 from chat.socket_replies import Reply, refused, reply_to
@@ -141,7 +142,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         reply = await in_thread(reply_to, text, self.scope, connection, full)
         await self._tell(reply.message)
         if reply.live is not None and self._state is SocketState.OPEN:
-            self._begin(self._follow, reply, connection)
+            self._begin(self._follow, reply.live, reply, connection)
             return
         self._open.discard(connection)
         if reply.message.get("status") == HTTPStatus.UNAUTHORIZED:
@@ -168,8 +169,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 if not await rights.hold(self.scope):
                     await self.hang_up(HTTPStatus.UNAUTHORIZED)
 
-    async def _follow(self, reply: Reply, connection: Connection) -> None:
-        live: Any = reply.live
+    async def _follow(self, live: LiveResponse, reply: Reply, connection: Connection) -> None:
         try:
             async with aclosing(events.follow(live, reply.after, omitted=reply.omitted)) as told:
                 async for event in told:

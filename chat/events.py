@@ -122,8 +122,10 @@ async def follow(
     told: int | None = None
     async with aclosing(live.queue()) as positions:
         async for position in positions:
-            news = position is not None and position != told
-            yield queued(live.id, position) if news else None  # type: ignore[arg-type]
+            if position is None or position == told:
+                yield None
+            else:
+                yield queued(live.id, position)
             told = position
     async with aclosing(live.follow(after)) as pieces:
         async for piece in pieces:
