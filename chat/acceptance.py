@@ -153,7 +153,8 @@ def _store(prepared: Prepared, attempt: Attempt) -> Response:
     with transaction.atomic(durable=True):
         now = timezone.now()
         if place.conversation is not None:
-            held = _hold(place, in_order=question.history is None and question.place is None)
+            in_order = question.history is None and question.place is None
+            held = _hold(place.conversation, place.follows, in_order=in_order)
             response.system = personas.to_keep(place.system, held)
             now = held.next_moment()
         prompt = history.store(
@@ -167,21 +168,18 @@ def _store(prepared: Prepared, attempt: Attempt) -> Response:
     return response
 
 
-def _hold(place: history.Place, *, in_order: bool) -> Conversation:
+def _hold(conversation: Conversation, follows: Response | None, *, in_order: bool) -> Conversation:
     """The conversation as it is now, locked until the prompt is stored: prompts take turns.
 
-    in_order: nothing may be running, and nothing may have come since the place was found.
-    Raises ConversationBusy, Http404 when the conversation is gone by now.
+    in_order: nothing may be running, and nothing may have come behind the response that the prompt
+    follows. Raises ConversationBusy, Http404 when the conversation is gone by now.
     """
-    held: Any = place.conversation
-    conversation = Conversation.objects.select_for_update().filter(pk=held.pk).first()
-    if conversation is None:
+    held = Conversation.objects.select_for_update().filter(pk=conversation.pk).first()
+    if held is None:
         raise Http404
-    if in_order and (
-        conversation.answering() or conversation.latest_readable_response() != place.follows
-    ):
+    if in_order and (held.answering() or held.latest_readable_response() != follows):
         raise ConversationBusy("This conversation's last prompt is still being answered.")
-    return conversation
+    return held
 
 
 def _start(response: Response, prepared: Prepared, leave: Callable[[], None]) -> LiveResponse:

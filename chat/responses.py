@@ -1,4 +1,4 @@
-"""Responses that there are: joined, followed, waited for, stopped, removed.
+"""What is done with responses that exist: join, follow, wait, stop, remove.
 
 How one begins is in `chat.acceptance`.
 """

@@ -38,7 +38,7 @@ def fetch(model: type[M], by: str, value: Any, *, to: str) -> M | None:
     The same as `objects.select_related(to).get(**{by: value})`, and None where that raises.
     """
     database = connections[DEFAULT_DB_ALIAS]
-    key = model._meta.get_field(by).get_db_prep_value(value, database)  # type: ignore[union-attr]
+    key = _field(model, by).get_db_prep_value(value, database)
     with database.cursor() as cursor:
         cursor.execute(_selection(database.vendor, model, by, to), [key])
         found = cursor.fetchone()
@@ -64,6 +64,10 @@ def _made(model: type[M], values: Sequence[Any]) -> M:
 @lru_cache
 def _fields(model: type[Model]) -> Sequence[Field[Any, Any]]:
     return model._meta.concrete_fields
+
+
+def _field(model: type[Model], name: str) -> Field[Any, Any]:
+    return next(field for field in _fields(model) if field.name == name)
 
 
 @lru_cache
@@ -100,7 +104,7 @@ def _selection(vendor: str, model: type[Model], by: str, to: str) -> str:
     )
     here = f"{_table(model)}.{_quoted(pointer.column)}"
     there = f"{_table(other)}.{_quoted(pointer.target_field.column)}"
-    wanted = f"{_table(model)}.{_quoted(model._meta.get_field(by).column)}"  # type: ignore[union-attr]
+    wanted = f"{_table(model)}.{_quoted(_field(model, by).column)}"
     return (
         f"SELECT {columns} FROM {_table(model)} JOIN {_table(other)} ON {here} = {there} "  # noqa: S608
         f"WHERE {wanted} = %s"

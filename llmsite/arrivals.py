@@ -1,8 +1,8 @@
 """Connections whose next request has not come yet: for how long, and how many.
 
-A head may come byte by byte, and each byte sets Twisted's clock for silent clients back; a body has
-its own deadline, and nobody has seen a key until it is here. Whoever holds many such connections
-takes the descriptors from those who ask.
+A request's head may come byte by byte, and each byte resets Twisted's timeout for silent clients.
+Its body has a deadline, but until it is complete nobody has looked at a key. Whoever holds many
+such connections takes the file descriptors from those who ask.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ class Arrivals:
         self._waiting: OrderedDict[HTTPChannel, Any] = OrderedDict()  # with the head's deadline
 
     def begin(self, channel: HTTPChannel) -> None:
-        """It waits from now on. Where too many do, one that has waited for long is closed."""
+        """It waits from now on. Where too many do, the one that waited longest is closed."""
         self._waiting[channel] = clock.callLater(HEAD_WITHIN, self._close, channel)
         if len(self._waiting) > most():
             idle = (one for one in self._waiting if _has_sent(one))
             self._close(next(idle, channel))
 
     def begun(self, channel: HTTPChannel) -> None:
-        """Its head is here. The body has a deadline of its own, and still nobody is known."""
+        """Its head is here. The body has a deadline of its own; who asks is still unknown."""
         if channel in self._waiting:
             _cancel(self._waiting[channel])
 

@@ -30,7 +30,7 @@ def sqlite_url(file: Path) -> str:
 
 
 def database(url: str, *, pool: int = POOL, test_file: Path | None = None) -> dict[str, object]:
-    """Connection settings for a URL. Streams hold no connection, so none is kept open either.
+    """Connection settings for a URL. Connections are not kept per thread: CONN_MAX_AGE is 0.
 
     test_file: where tests have their SQLite. Raises ImproperlyConfigured.
     """

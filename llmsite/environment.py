@@ -47,7 +47,7 @@ class Environment(environ.Env):
     def seconds(self, var: Any, default: Any = 0.0) -> Any:
         """A duration, which may be none."""
         value = self.float(var, default)
-        if not 0 <= value < threading.TIMEOUT_MAX:  # not a number is none of both
+        if not 0 <= value < threading.TIMEOUT_MAX:  # NaN fails both
             raise ImproperlyConfigured(f"{var} is {value:g}; seconds are needed, 0 or more.")
         return value
 

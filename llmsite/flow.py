@@ -13,8 +13,8 @@ from typing import Any
 
 from twisted.internet import reactor
 
-# A full buffer and the piece that filled it must be gone within this, or the client is taken for
-# dead: it holds a thread and a socket. Reading 2 KB/s is enough; a cursor resumes what was cut.
+# Seconds in which a full buffer must be read, or the client is taken for dead: it holds a thread
+# and a socket. Reading 2 KB/s is enough; a cursor resumes what was cut.
 STALLED = 60.0
 
 clock: Any = reactor

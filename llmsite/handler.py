@@ -1,10 +1,11 @@
 """Django's ASGI handler with one thread for one request, entered once.
 
-Django runs middleware that can be asynchronous on the event loop, and each of its steps that is not
-in the request's thread: with the usual eight and a synchronous view, a request goes there and comes
-back sixteen times. Each way waits until Python is free, which an engine at work in the same process
-makes long. All views and all middleware here are synchronous, so the whole chain is one call, and
-with the signals before and after it three; docs/decisions/0019. Requests take turns at it (0025).
+Django runs middleware that can be asynchronous on the event loop, and whatever cannot in the
+request's thread: with the usual eight and a synchronous view, a request goes there and comes back
+sixteen times. Each time it waits for the interpreter's lock, and for long while an engine works in
+the same process. All views and all middleware here are synchronous, so the whole chain is one call,
+and with the signals before and after it three; docs/decisions/0019. Requests take turns at it
+(0025).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whether the process is alive and ready, answered by the event loop itself.
 
-Through Django the answer would wait for a thread of its own: with all cores computing a prompt,
-that was longer than the time between two questions, and they queued up for seconds.
+Through Django the answer would wait for a thread of its own: while all cores computed a prompt,
+that took longer than the time between two probes, and they queued up for seconds.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """daphne, with limits where bytes arrive and where they leave.
 
 Twisted takes a whole body, into memory or a file, before daphne calls the application:
-the gate in `limits` is too late to save the disk or to end a slow sender. And it keeps all
+`body_gate` is too late to save the disk or to end a slow sender. And it keeps all
 that a client does not read: see `flow`.
 """
 

@@ -2,8 +2,8 @@
 
 At a signal daphne cancels every stream at once, and uvicorn closes its doors and then waits
 for open streams without bound. So this stands in front of the server's signal handlers: the
-drain begins at the signal while the server goes on listening, refusing politely and serving
-who follows; the server hears of the signal when everything is written. A second signal hurries.
+drain begins at the signal while the server goes on listening, refuses what is new and serves
+those who follow; it hears of the signal when everything is written. A second signal hurries.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A path without its final slash, and a body with it."""
+"""Requests without the final slash of their path: the redirect keeps method and body."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ _under_way = _UnderWay()
 
 @contextmanager
 def batch(inputs: dict[str, Any]) -> Iterator[None]:
-    """What the manager gives a model, for those whose layers do not hand it on to their attention.
+    """What the manager gives a model, for models whose layers do not pass it on to attention.
 
     Without it their attention would know neither the cache nor where a request ends.
     """
@@ -94,7 +94,7 @@ def attend(
 
 
 def lengths(ends: torch.Tensor) -> list[int]:
-    """Of each request, from where the requests end: [0, 3, 8] → [3, 5]."""
+    """Of each request, from their cumulative ends: [0, 3, 8] → [3, 5]."""
     found: list[int] = ends.tolist()
     return [end - begin for begin, end in pairwise(found)]
 

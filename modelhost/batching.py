@@ -20,7 +20,7 @@ from modelhost.speculation import Speculator
 CPU_CACHE_TOKENS = 16_384
 CARD_CACHE_TOKENS = 262_144  # tables as long as the cache go to the card with every step
 CARD_SHARE = 0.75  # of the memory that is free once the weights are there
-DRAFTS_READ = 0.25  # as much of the cache as this share of the weights, at most
+DRAFTS_READ = 0.25  # bytes of the cache that drafts may read in a step, as a share of the weights'
 DRAFTS_READ_TOKENS = 2048  # however small the weights
 
 
@@ -87,7 +87,7 @@ def _room(model: Any) -> int:
 
 
 def _bytes_each(model: Any) -> int:
-    """Of one token's keys and values."""
+    """Bytes of one token's keys and values."""
     config = model.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -101,6 +101,7 @@ def _step_lean(manager: Any) -> None:
 
 
 def _begin_together(manager: Any, gather: Callable[[], None]) -> None:
+    """Have the first step after a pause wait until `gather` returns."""
     processor = manager.batch_processor
     prepare = processor.prepare_next_batch
 
@@ -129,7 +130,7 @@ def _capture_graphs(manager: Any) -> None:
 
 
 def _runner(kind: type[ModelRunner], processor: Any) -> ModelRunner:
-    """One more runner of a processor's."""
+    """Another kind of runner, over the parts of this processor's own."""
     return kind(
         logit_processor=processor.logit_processor,
         cb_config=processor.cb_config,

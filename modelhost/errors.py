@@ -50,8 +50,8 @@ class BadSampling(RequestRefused):
 def first_line(error: BaseException) -> str:
     """A library's error as a part of one of our sentences, without its full stop.
 
-    Where the first line only announces what is wrong, the next one goes with it; a lone key, which
-    is all that a KeyError says, with its kind.
+    Where the first line only announces what is wrong, the next one is appended; a KeyError, whose
+    text is the key alone, gets its name.
     """
     first, *rest = (str(error).strip() or type(error).__name__).splitlines()
     if rest and first.rstrip().endswith(":"):

@@ -40,7 +40,7 @@ Loader = Callable[[ModelSpec, Progress], "Engine"]
 def load(spec: ModelSpec, progress: Progress) -> Engine:
     """The real loader; its import is what brings torch in, so it happens here and not above."""
     heap.share()  # before there are many threads
-    gc.disable()  # it makes half a million objects and no garbage
+    gc.disable()  # the import makes half a million objects and no garbage
     try:
         from modelhost import loading
     finally:
@@ -62,7 +62,7 @@ def spare_the_collector() -> None:
 
 
 def _free(engine: Engine) -> None:
-    """The model is garbage behind this, as soon as its cycles are looked at."""
+    """Stop an engine, and let the garbage collector find its model, whose objects form cycles."""
     engine.stop()
     gc.unfreeze()
 
@@ -79,7 +79,7 @@ class Host:
     def __init__(self, loader: Loader = load) -> None:
         self._loader = loader
         self._lock = threading.Lock()
-        self._turn = threading.Lock()  # one load at a time, one that nobody wants any more included
+        self._turn = threading.Lock()  # one load at a time, abandoned ones included
         self._attempt = 0  # the number of the load that is wanted
         self._settled = threading.Event()
         self._state = HostState.IDLE
@@ -175,7 +175,7 @@ class Host:
                 engine = self._loader(spec, progress)
             except ModelHostError as error:
                 self._fail(attempt, str(error))
-            except BaseException as error:  # what a library raises, Rust's panics too, is no hang
+            except BaseException as error:  # a Rust panic, too, must not look like an endless load
                 logger.exception("loading %s failed", spec.model)
                 name = type(error).__name__
                 self._fail(attempt, f"{spec.model} could not be loaded ({name}): see the log.")

@@ -120,7 +120,7 @@ class Jobs:
                 self._isolated = None
 
     def place(self) -> None:
-        """A run for every job that has none and may have one."""
+        """Start a run for every job that has none and may have one."""
         if not self._idle:
             return
         with self._lock:
@@ -136,7 +136,7 @@ class Jobs:
                 self._isolate([job for job in idle if job.suspect])
 
     def thread_died(self) -> list[Job]:
-        """The thread is dead and no run exists any more. Which jobs are given up for it."""
+        """The thread is dead, and every run with it: returns the jobs that are given up."""
         with self._lock:
             running = list(self._runs.values())
             self._runs.clear()

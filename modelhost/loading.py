@@ -16,7 +16,13 @@ from modelhost.checkpoints import quantization
 from modelhost.cpu import halves, packing
 from modelhost.cuda import fusion
 from modelhost.engine import Engine
-from modelhost.errors import LoadFailed, ModelHostError, first_line
+from modelhost.errors import (
+    BadSampling,
+    LoadFailed,
+    ModelHostError,
+    PromptTooLong,
+    first_line,
+)
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec, Rendered
 
@@ -46,7 +52,7 @@ def load(spec: ModelSpec, progress: Progress) -> Engine:
 
 
 def _compile() -> None:
-    """Have the kernels ready when the weights are. Whoever cannot be without them asks again."""
+    """Compile the kernels while weights load. What fails here fails again where they are used."""
     with suppress(ImportError):
         import_module("modelhost.cpu.lean")
 
@@ -78,10 +84,21 @@ def start(
         proof.check(engine, loaded.model)
     except BaseException as error:
         engine.stop()  # or its thread would hold the model for as long as the process lives
-        if isinstance(error, ModelHostError):  # a template that refuses a plain "Hi" is one, too
-            raise LoadFailed(f"{spec.model} cannot answer: {error}") from error
+        if isinstance(error, ModelHostError):
+            raise LoadFailed(f"{spec.model} cannot answer: {_why(error, engine)}") from error
         raise
     return engine
+
+
+def _why(error: ModelHostError, engine: Engine) -> str:
+    """A template that refuses a plain "Hi" says so itself; a cache that is too small does not."""
+    if not isinstance(error, PromptTooLong | BadSampling):
+        return str(error)
+    left = max(0, engine.card.context_length)
+    return (
+        f"its cache leaves {left} tokens for a prompt and its answer. "
+        "Choose a larger LLMSITE_CACHE_TOKENS, or a device with more memory."
+    )
 
 
 def describe(spec: ModelSpec) -> checkpoints.Description:

@@ -1,4 +1,4 @@
-"""Where a text has been before: what the drafts of modelhost.speculation are looked up in."""
+"""An index of n-grams, in which modelhost.speculation looks its drafts up."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import takewhile
 
-KNOWN = 3  # tokens that name a place
+KNOWN = 3  # tokens of the longest n-gram
 REMEMBERED = 16_384  # tokens of an owner's answers; beyond, the memory begins anew
 OWNERS = 64  # that are remembered, the last ones
 REMEMBERED_OF_ALL = 131_072  # tokens: a token takes up to 400 bytes, in all at most 50 MB
@@ -14,14 +14,14 @@ NEVER = -1  # no token: where one answer ends and the next begins
 
 
 class Lookup:
-    """Where some tokens in a row stand in a text that grows at its end."""
+    """Where the n-grams of a text stand that grows at its end."""
 
     def __init__(self) -> None:
         self.tokens: list[int] = []
-        self._places: dict[tuple[int, ...], int] = {}  # some tokens in a row: what is behind them
+        self._places: dict[tuple[int, ...], int] = {}  # n-gram: the position right after it
 
     def extend(self, tokens: Sequence[int]) -> None:
-        """The text goes on so. Of several places the newest counts."""
+        """Append to the text. Of several places of one n-gram the newest counts."""
         begin = len(self.tokens)
         self.tokens += tokens
         for place in range(max(begin, 1), len(self.tokens)):
@@ -29,7 +29,7 @@ class Lookup:
                 self._places[tuple(self.tokens[place - length : place])] = place
 
     def find(self, last: Sequence[int]) -> tuple[int, int]:
-        """The place before which these tokens stand, and in how many of them it agrees."""
+        """The place behind the longest n-gram at their end, and how many tokens agree there."""
         for length in range(min(KNOWN, len(last)), 0, -1):
             place = self._places.get(tuple(last[-length:]))
             if place is not None:
@@ -43,9 +43,9 @@ class Lookup:
         return next((at for at, (one, other) in enumerate(pairs) if one != other), longest)
 
     def follow(self, place: int, count: int) -> list[int]:
-        """At most so many tokens from a place on, in one answer.
+        """At most so many tokens from a place on, as far as they belong to one answer.
 
-        Beyond the text's end it begins at the place again, as refrains do.
+        Past the text's end it starts again at the place, as refrains do.
         """
         period = len(self.tokens) - place
         following = (self.tokens[place + at % period] for at in range(count))

@@ -43,8 +43,9 @@ def render(
 ) -> Rendered:
     """A prompt that leaves room for the answer in a context of so many tokens.
 
-    Without `max_tokens` room for a usual answer is kept while history can be left out
-    for it. Raises BadTurns, PromptTooLong, BadSampling (max_tokens beyond the context).
+    Without `max_tokens` history is left out to make room for an answer of the usual length; where
+    even that is too little, a shorter answer must do. Raises BadTurns, PromptTooLong, BadSampling
+    (max_tokens beyond the context).
     """
     if max_tokens is not None:
         if not 1 <= max_tokens < context:
@@ -91,8 +92,8 @@ def fit(
 def _most(available: int, fits: Callable[[int], bool]) -> int | None:
     """The largest number that fits; None when not even one does.
 
-    A long conversation is not looked at as a whole each time: its newest part is doubled
-    until it does not fit any more.
+    A long conversation is not encoded whole to find out: the part that is tried is doubled until
+    it does not fit any more.
     """
     least, look = min(1, available), min(FIRST_LOOK, available)
     while look < available and fits(look):

@@ -3,8 +3,8 @@
 An engine that starts may still die at its second token, or make a text of its own: a model whose
 layers do not hand on what the engine gives them reads no cache, and one whose numbers are too large
 for its dtype computes none. So two short prompts are answered beside each other, and the model
-itself, without engine and cache, tells for each token whether it would have chosen so. On a card
-that is only said in the log.
+itself, without engine and cache, tells for each token whether it would have chosen so. On a GPU
+a difference is only logged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIMEOUT = 120.0  # seconds; a first CUDA kernel may have to be compiled
 TEXTS = ("Hi", "Hi! Who are you?")
 TOKENS = 3  # one from the prompts, and two from the cache
 # How far below the best logit the chosen one may be, as a share of the best one's height above the
-# median. Another order of sums is less, another text more.
+# median. Summing in another order makes less of a difference, another text makes more.
 NEAR = {torch.float32: 0.01}
 NEAR_IN_HALVES = 0.1
 
@@ -65,7 +65,7 @@ def _agree(model: Any, answers: Mapping[Sequence[int], Sequence[int]]) -> bool:
     """Whether the model would have given these answers to these prompts, as far as it can tell."""
     try:
         return all(_chooses(model, prompt, answer) for prompt, answer in answers.items())
-    except Exception:  # whatever a library raises: made for the engine, it may not compute without
+    except Exception:  # a model that was prepared for the engine may not compute without it
         logger.warning("the model alone cannot be asked for its tokens", exc_info=True)
         return True
 

@@ -1,15 +1,15 @@
 """The manager's scheduler, cured of a hang and of overtaking, over a cache that knows owners.
 
 When the cache is full, the manager puts some requests back and takes no others in
-until one finishes. A cancelled one counts as finished for it nowhere: if all that
-still run are cancelled (a stop text is a cancel, too), nothing is ever taken in again.
+until one finishes. It never counts a cancelled one as finished: if all that still run
+are cancelled (a stop text is a cancel, too), nothing is ever taken in again.
 
 A request that finds no room waits while later and smaller ones are let past it, and with
 enough of those it waits for ever. Here nobody overtakes who waits for room, and one that
 was put back, whose reader has begun to read, is the next to be taken in.
 
-A prompt of many steps had each of them whole, and short ones behind it waited for its end. Here it
-leaves up to half of a step to those, and of several such prompts one after the other is computed;
+A prompt of many steps used to fill each of them, and short ones behind it waited for its end. Here
+it leaves them up to half of each step, and several long prompts are computed one after the other;
 docs/decisions/0028.
 """
 
@@ -29,8 +29,8 @@ from modelhost.speculation import Speculator
 
 NAME = "modelhost"
 LEAST = 32  # tokens of a prompt in a step: less is not worth an attention of its own
-# Of a long prompt behind another one, so that it has its place in the cache: it would be overtaken
-# there as well. One token alone would be computed by another kernel than the rest of its prompt.
+# Tokens of a long prompt that waits for another one's end: they hold its place in the cache, where
+# it would be overtaken otherwise. Two, since one alone is computed by another kernel than prompts.
 FOOTHOLD = 2
 
 
@@ -42,7 +42,7 @@ class Scheduler(FIFOScheduler):
         self.blocks = OwnedBlocks(cache, self._state)
         self.speculator: Speculator | None = None  # where drafts are worth their rows
         self._token_budget = 0  # of the step that is being scheduled
-        self._behind = 0  # tokens that those behind the one that is being dealt with shall have
+        self._behind = 0  # tokens that are meant for candidates behind the current one
         self._has_cut = False  # a prompt that is too long for this step
         self._has_room = True  # for more than one prompt
 
@@ -83,7 +83,7 @@ class Scheduler(FIFOScheduler):
         return super()._process_candidates(self._in_turn(candidates), *args, **options)
 
     def _in_turn(self, candidates: Iterable[Any]) -> Iterator[Any]:
-        """As far as the first that waits and got no room. Each is dealt with before the next."""
+        """Up to the first that waits and got no room. Each is scheduled before the next comes."""
         for state in candidates:
             self._behind -= self._wanted(state)
             yield state
@@ -101,7 +101,7 @@ class Scheduler(FIFOScheduler):
         super()._schedule_request(state, request_tokens, share, *rest)
 
     def _wanted(self, state: Any) -> int:
-        """What a prompt is to have of this step, also if a long one is before it."""
+        """Tokens that a prompt shall get in this step, even if a long one is ahead of it."""
         tokens = len(state.remaining_prefill_tokens)
         return tokens if self._is_short(tokens) else FOOTHOLD
 
@@ -111,8 +111,8 @@ class Scheduler(FIFOScheduler):
     def _share(self, tokens: int, budget: int) -> int:
         """How much of what is left of a step a request may use.
 
-        The first long one that needs another step anyway leaves up to half to the short ones behind
-        it. Other long ones wait for its end, beside those short ones.
+        The first long one that needs another step anyway leaves up to half to those behind it.
+        Other long ones wait for its end with a foothold, or with what nobody else needs.
         """
         if tokens <= budget or self._is_short(tokens) or not self._has_room:
             return budget

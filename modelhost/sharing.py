@@ -69,6 +69,6 @@ class OwnedBlocks:
 
 
 def owner_of(state: Any) -> str:
-    """Whose the request is; one that is nobody's shares with nobody and leaves nothing."""
+    """Whose request it is; one without an owner uses nobody's blocks and leaves none to others."""
     owner: str = state.logit_processor_kwargs.get(KEYWORD, "")
     return owner

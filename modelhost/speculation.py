@@ -23,8 +23,8 @@ from transformers.generation.continuous_batching.requests import (
 from modelhost.lookup import KNOWN, Lookup, Memory
 from modelhost.sharing import owner_of
 
-ROWS = 8  # of a step with drafts: with more streams a row costs what it can bring
-LONGEST = 8  # tokens before two places that are compared
+ROWS = 8  # of a step with drafts: with more streams a row costs as much as it can bring
+LONGEST = 8  # tokens that are compared, before two places
 
 
 class Draft:
@@ -102,7 +102,7 @@ class Speculator:
         left = min(self._reads, self._cache.max_tokens_read - reads)
         for row in batch:
             most = min(share, left // (row.state.position_offset + ROWS))
-            # A row is paid for by all streams, and brings one of them on.
+            # Every stream pays for a row, and only one of them gains by it.
             made = self._drafts(row.state, most, shortest=min(len(batch), KNOWN))
             left -= sum(draft.current_len() for draft in made)
             self._last += made

@@ -21,7 +21,7 @@ from modelhost.text import AnswerFilter
 from modelhost.toolcalls import TaggedAnswer
 from modelhost.types import Role, Tool, Turn
 
-ANCHOR = "\n"  # merges with nothing where texts begin with a space
+ANCHOR = "\n"  # no token spans it and a word, in tokenizers that put a space before a text
 HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")  # JSON can spell it, UTF-8 cannot
 
 
@@ -34,7 +34,7 @@ class TemplateFormat:
         # one for both, a thread that tokenizes a template turns it on for another's content.
         self._plain_tokenizer = copy.deepcopy(tokenizer)
         self._anchor: list[int] = []
-        self._plain_ids("a")  # from here on, before there are threads, neither is set again
+        self._plain_ids("a")  # sets the flag of each, now and never again: later there are threads
         self._template_ids("a")
         self._anchor = self._anchor_ids()
         self.stop_ids = stop_ids
@@ -89,7 +89,7 @@ class TemplateFormat:
     def content_ids(self, text: str, *, behind: bool = False) -> list[int]:
         """Ids of text that a client sent: never a control id, whatever the text spells.
 
-        behind: something stands before it.
+        behind: whether the prompt has something before it.
         """
         token_ids = self._plain_ids(text, behind=behind)
         if self._control_ids.isdisjoint(token_ids):
@@ -160,7 +160,7 @@ class TemplateFormat:
         return self._ids(self._tokenizer, text, behind=behind, split_special_tokens=False)
 
     def _ids(self, tokenizer: Any, text: str, *, behind: bool, **options: bool) -> list[int]:
-        """behind: text goes on, so that no space comes before it that nobody wrote."""
+        """behind: it continues a prompt, so it gets no leading space that nobody wrote."""
         if not text:
             return []
         anchored = behind and bool(self._anchor)
@@ -173,10 +173,10 @@ class TemplateFormat:
         return self._ids(tokenizer, text, behind=False, **options)
 
     def _anchor_ids(self) -> list[int]:
-        """Ids of what stands before a text that goes on; none where a text begins as it goes on.
+        """Ids of the anchor, after which a text is tokenized as a continuation.
 
         Tokenizers of Llama's kind put a space before a text's first word. Parts of a prompt are
-        tokenized apart, and each would get one.
+        tokenized apart, and each would get one. Empty for tokenizers that do not.
         """
         anchor, begun = self._plain_ids(ANCHOR), self._plain_ids("a")
         together = self._plain_ids(f"{ANCHOR}a")
@@ -185,7 +185,7 @@ class TemplateFormat:
 
 
 def _check(turns: Sequence[Turn]) -> None:
-    """What a template would write as it stands, or a tokenizer could not take."""
+    """Refuse what a template would not notice, or a tokenizer not take. Raises BadTurns."""
     for turn in turns:
         if turn.role not in set(Role):
             raise BadTurns(f"{turn.role!r} is no role of this model's chat format.")

@@ -80,7 +80,7 @@ class StopMatcher:
         return out
 
     def _pending(self) -> int:
-        """Length of the longest end of the held text that begins a stop text."""
+        """Length of the longest suffix of the held text that is a prefix of a stop text."""
         longest = max((len(stop) for stop in self._stops), default=1) - 1
         for length in range(min(longest, len(self._held)), 0, -1):
             tail = self._held[-length:]

@@ -85,13 +85,13 @@ class Ticket:
             self._on_cancel(self.request_id)
 
     def wait(self, timeout: float) -> bool:
-        """Block a thread until the end, at most `timeout` seconds; whether it came."""
+        """Block a thread until the end, at most `timeout` seconds; returns whether it came."""
         return self._ended.wait(timeout)
 
     # The engine's side.
 
     def deliver(self, generated: Sequence[int], *, after: int = 0) -> bool:
-        """Take the full list of ids so far, as the engine sends it; whether to go on.
+        """Take the full list of ids so far, as the engine sends it; returns whether to go on.
 
         after: ids delivered before the run that the list belongs to.
         """
@@ -105,7 +105,7 @@ class Ticket:
         return going_on
 
     def _piece(self, fresh: Sequence[int]) -> Piece:
-        """Of the ids up to the one that ends the answer: a step may bring several.
+        """One piece of these ids, up to the one that ends the answer: a step may bring several.
 
         They are decoded one by one, as a continued answer's are: text and usage do not depend
         on how many came together.
@@ -119,7 +119,7 @@ class Ticket:
         return Piece(text, tuple(self._delivered[begin:]))
 
     def end(self, reason: FinishReason, *, error: str = "") -> bool:
-        """Settle the finish once; whether this call was the one."""
+        """Settle the finish, once; returns whether this call did."""
         with self._lock:
             if self.finish is not None:
                 return False

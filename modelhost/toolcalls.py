@@ -164,7 +164,7 @@ def write_python_call(call: ToolCall) -> str:
 
 
 def _overlap(text: str, marker: str) -> int:
-    """Length of the longest end of the text that begins the marker."""
+    """Length of the longest suffix of the text that is a prefix of the marker."""
     for length in range(min(len(text), len(marker) - 1), 0, -1):
         if marker.startswith(text[-length:]):
             return length

@@ -40,7 +40,7 @@ class ModelSpec:
     cache_dir: where a converted demo model is kept; None is the user's cache folder.
     max_requests: generations held at once, running or waiting for a place.
     share_prefixes: whether prompts of one owner that begin alike compute that beginning once.
-    speculate: whether few streams on a CPU draft what repeats; see modelhost.speculation.
+    speculate: whether a CPU that serves few streams drafts what repeats; modelhost.speculation.
     patience: seconds after which an engine that has work and makes no step counts as hung.
     """
 

@@ -1,7 +1,7 @@
-"""Telling an event loop from other threads what to call, at the price of waking it once.
+"""Calls into an event loop from other threads, any number of them for one wake-up.
 
 A step of the engine has news for every stream. Each `call_soon_threadsafe` writes to the loop's
-socket and lets go of the interpreter's lock, which an engine at work takes; docs/decisions/0027.
+socket and releases the interpreter's lock, which a busy engine then takes; docs/decisions/0027.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Wakeups:
                 loop.call_soon_threadsafe(self._run)
 
     def _run(self) -> None:
-        self._woken = False  # before looking: who comes behind the last look wakes the loop anew
+        self._woken = (
+            False  # before looking: whatever comes after the last look wakes the loop again
+        )
         while self._due:
             self._due.popleft()()
 
@@ -42,7 +44,7 @@ _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Wakeups] = WeakKeyDictio
 
 
 def wakeups() -> Wakeups:
-    """Those of the running loop."""
+    """The Wakeups of the running loop."""
     loop = asyncio.get_running_loop()
     found = _of_loops.get(loop)
     if found is None:

@@ -1,4 +1,4 @@
-"""Who sent a request, told again from nothing but what it was sent with."""
+"""Who sent a request; found out again from its ASGI scope, where it has to be checked anew."""
 
 from __future__ import annotations
 

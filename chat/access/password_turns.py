@@ -1,4 +1,4 @@
-"""Passwords are looked at one at a time, and wrong ones leave the processor alone for a while.
+"""Passwords are checked one at a time, and after a wrong one the processor has a rest.
 
 A hash is made to be slow: a quarter of a second of a core, for anybody who sends a name and a
 password. Thirty clients that did so all the time left an engine on two cores next to nothing.
@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from chat.limits.request_slots import hold_nothing
 
 MOST_WAITING = 8
-# So many times what a wrong password took is nothing looked at: a fifth of a core at most.
-REST = 4.0
+REST = 4.0  # times as long as a wrong password took: the check uses a fifth of a core at most
 
 
 class TooManyLogIns(Exception):

@@ -1,4 +1,4 @@
-"""Whether a caller still may read what it opened: a stream or a socket outlives a key.
+"""Whether a caller may still read what it opened: a stream or a socket can outlive its key.
 
 A key is revoked, a person is disabled or logs out; what is open then is looked at again now and
 then. One look speaks for all that was opened by the same means, be it a thousand streams.

@@ -1,7 +1,7 @@
 """The way through a conversation's tree that leads to a response.
 
-Only the rows of that way are read: a conversation may have thousands of branches, where a client
-begins each chat with the same examples, and each request would read them all.
+Only the rows of that way are read: where a client begins each chat with the same examples, a
+conversation may have thousands of branches, and each request would read all of them.
 """
 
 from __future__ import annotations

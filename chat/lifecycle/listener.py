@@ -1,4 +1,4 @@
-"""One reader's ear: woken from any thread, unless it wishes to be left alone for a while."""
+"""Wakes one reader of a live response, from any thread, except while it wants to rest."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from modelhost.wakeups import wakeups
 class Listener:
     """Made on the reader's loop, and waited on there by one task.
 
-    This runs for every piece of every stream. So a wait has one timer that outlives it: when it is
-    due it looks whether the wait that it was set for is still the last one.
+    This runs for every piece of every stream, so one timer serves many waits: when it is due it
+    looks whether the wait that it was set for is still the last one.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Listener:
         self._told = self._ended
 
     async def woken(self, seconds: float) -> bool:
-        """Whether there was news, within so long."""
+        """Wait for news, at most so many seconds; whether there was any."""
         if not self._told:
             await self._wait(seconds)
         return self._told

@@ -179,8 +179,8 @@ class LiveResponse:
     async def queue(self, every: float = LOOK_AT_QUEUE) -> AsyncGenerator[int | None, None]:
         """How many are ahead, None when nobody knows; ends with the first piece of text.
 
-        Whenever that changed, and once more after HEARTBEAT seconds in which it did not. Who is
-        next, with nobody ahead, hears of it only when that lasts: most begin at once.
+        Told whenever that changes, and after HEARTBEAT seconds in which it did not. With nobody
+        ahead it is told only when that lasts: most begin at once.
         """
         told: int | None = None
         told_at, lasts = time.monotonic(), False

@@ -58,7 +58,7 @@ class Record:
 
     history: the fingerprint before this prompt. said: the prompt's own turns.
     text: what the ids say; readers may know more of it already, from a process before.
-    stopped: somebody wished its end. suspended: this process stops, and the row stays open
+    stopped: somebody asked for its end. suspended: this process stops, and the row stays open
     for the next one. hold: what this process still has of the row.
     stored: the outcome that the row says. told: its columns, as they were written last.
     leased_at: monotonic time of that lease.
@@ -103,7 +103,7 @@ class Record:
         self.dirty = True
 
     def goes_on_elsewhere(self, finish: Finish | None) -> bool:
-        """Whether this end is nobody's wish: the process had to stop."""
+        """Whether nobody asked for this end: the process had to stop."""
         cancelled = finish is not None and finish.reason is FinishReason.CANCELLED
         return cancelled and self.suspended and not self.stopped
 
@@ -122,7 +122,7 @@ class Record:
         return self.dirty or self._lease_is_old()
 
     def news(self, outcome: Outcome | None, hold: Hold) -> dict[str, Any]:
-        """Columns that the row does not say yet; never none, or nobody noticed that it is gone.
+        """Columns that the row does not say yet; never none, or nobody would see that it is gone.
 
         The lease is written when it is old: an index that stays as it is makes a write cheap.
         """

@@ -35,7 +35,7 @@ UNSTORABLE = (DatabaseError, ValueError, OverflowError)
 def commit(records: Sequence[Record]) -> Exception | None:
     """Write the records' news in one transaction; a record that cannot be written fails alone.
 
-    What the database said where it took nothing; everything new waits for the next time then.
+    Returns the error if the database took nothing; everything new then waits for the next time.
     """
     try:
         with transaction.atomic():

@@ -62,14 +62,11 @@ def _fields(names: tuple[str, ...]) -> list[Any]:
 @lru_cache
 def _statement(vendor: str, names: tuple[str, ...]) -> str:  # a vendor has its own quotes
     quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
-
-    def column(name: str) -> str:
-        return quote(str(Response._meta.get_field(name).column))  # type: ignore[union-attr]
-
-    assignments = ", ".join(f"{column(name)} = %s" for name in names)
+    columns = {field.name: quote(str(field.column)) for field in Response._meta.concrete_fields}
+    assignments = ", ".join(f"{columns[name]} = %s" for name in names)
     active = ", ".join("%s" for _ in Response.ACTIVE)
     # Nothing in it but names of the model: every value is a parameter.
     return (
-        f"UPDATE {quote(Response._meta.db_table)} SET {assignments} WHERE {column('id')} = %s "  # noqa: S608
-        f"AND {column('worker')} = %s AND {column('status')} IN ({active})"
+        f"UPDATE {quote(Response._meta.db_table)} SET {assignments} WHERE {columns['id']} = %s "  # noqa: S608
+        f"AND {columns['worker']} = %s AND {columns['status']} IN ({active})"
     )

@@ -167,6 +167,6 @@ class Upkeep:
 
 
 def stop(record: Record, ticket: Ticket) -> None:
-    """End a generation because somebody wished it."""
+    """End a generation because somebody asked for it."""
     record.stopped = True
     ticket.cancel()

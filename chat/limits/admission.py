@@ -1,6 +1,6 @@
 """How much is taken in at once, by everybody and by one caller, and when to come again.
 
-Decided before anything is stored: what is refused costs the caller a wait and us nothing.
+Decided before anything is stored: a refusal costs the caller a wait and the server nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from django.conf import settings
 
-WINDOW = 60.0  # seconds over which a rate is measured, and of rest after which it counts no more
+WINDOW = 60.0  # seconds over which a rate is measured; after as long a rest it is forgotten
 LONGEST_WAIT = 120  # seconds; the official OpenAI clients give up on more
 UNKNOWN_WAIT = 10  # seconds, while nothing has left in the last WINDOW of work
 

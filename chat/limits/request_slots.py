@@ -1,4 +1,4 @@
-"""Requests take turns: a few are worked on at a time, the others sleep until then.
+"""Requests take turns: a few are worked on at a time, the others sleep until one is done.
 
 Python runs one thread at a time, and an engine in the same process needs it, too. Of thirty
 requests that are worked on together each one is ready when nearly all of them are; one after the
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from django.db import connections
 
 AT_ONCE = 2
-# Who has a slot for longer waits for something, and is left to it: nobody waits along.
+# Whoever has a slot for longer is waiting for something: the slot is given to the next one.
 LONGEST = 0.05  # seconds
 SETTLED = 0.2  # seconds that an idle engine waits at most; thirty requests need half of that
 

@@ -1,4 +1,4 @@
-"""Synchronous work for the event loop: in a thread of its own, in turn with everybody's."""
+"""Synchronous work on behalf of the event loop: in a thread of its own, in turn with requests."""
 
 from __future__ import annotations
 

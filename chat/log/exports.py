@@ -21,8 +21,8 @@ from chat.log.datasets import Format, line
 from chat.models import Response
 
 BATCH = 100  # responses, with all that was said before them where a format has that
-# Characters that are made together. All lines of a batch of a long conversation are a hundred
-# megabytes, which each client that reads slowly would have kept in memory.
+# Characters that are sent together. All lines of one batch of a long conversation can be a hundred
+# megabytes, which would stay in memory for each client that reads slowly.
 PIECE = 1 << 18
 CONTENT_TYPE = "application/jsonl; charset=utf-8"
 
@@ -36,7 +36,7 @@ def answers(rows: QuerySet[Response]) -> QuerySet[Response]:
 
 
 def path_ends(rows: QuerySet[Response]) -> QuerySet[Response]:
-    """Those that end a path: no answer follows them."""
+    """Those at the end of a path: no further answer follows."""
     behind = answers(Response.objects.filter(prompt__follows=OuterRef("pk")))
     return rows.filter(~Exists(behind))
 

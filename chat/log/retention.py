@@ -1,4 +1,4 @@
-"""What is removed from the log for good: one person's conversations, or those of long ago."""
+"""What is removed from the log for good: one person's conversations, or old ones."""
 
 from __future__ import annotations
 

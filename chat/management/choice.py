@@ -1,4 +1,4 @@
-"""Options of commands that choose rows, each a filter."""
+"""Options of commands that choose rows by the API's filters."""
 
 from __future__ import annotations
 

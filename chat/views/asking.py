@@ -32,7 +32,7 @@ Stream = StreamingHttpResponse | HttpResponse
 def ask(request: Request, question: Question, *, key: str = "") -> Accepted:
     """Accept a question in the name of the caller, who from now on waits for its response.
 
-    key: what its query calls it.
+    key: an idempotency key from the query, where there is no header.
     """
     take_place(request, readers)
     accepted = acceptance.accept(question, attempt(request, key=key))

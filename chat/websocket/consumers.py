@@ -22,6 +22,7 @@ from django.core.exceptions import DisallowedHost
 from chat.access.rights import REFUSED, rights
 from chat.connections import Connection
 from chat.errors import failure_of
+from chat.lifecycle.live import LiveResponse
 from chat.limits.readers import readers
 from chat.limits.threads import in_thread
 from chat.websocket.handshake import identify
@@ -141,7 +142,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
         reply = await in_thread(reply_to, text, self.scope, connection, full)
         await self._tell(reply.message)
         if reply.live is not None and self._state is SocketState.OPEN:
-            self._begin(self._follow, reply, connection)
+            self._begin(self._follow, reply.live, reply, connection)
             return
         self._open.discard(connection)
         if reply.message.get("status") == HTTPStatus.UNAUTHORIZED:
@@ -168,8 +169,7 @@ class ChatConsumer(AsyncWebsocketConsumer):
                 if not await rights.hold(self.scope):
                     await self.hang_up(HTTPStatus.UNAUTHORIZED)
 
-    async def _follow(self, reply: Reply, connection: Connection) -> None:
-        live: Any = reply.live
+    async def _follow(self, live: LiveResponse, reply: Reply, connection: Connection) -> None:
         try:
             async with aclosing(events.follow(live, reply.after, omitted=reply.omitted)) as told:
                 async for event in told:

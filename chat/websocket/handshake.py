@@ -1,8 +1,8 @@
-"""Who opens a WebSocket. The same who may ask over HTTP, by the same means.
+"""Who opens a WebSocket: whoever may ask over HTTP, by the same means.
 
 A handshake carries a browser's cookies whichever page it comes from, and no CORS holds it back:
-a session counts only on our own pages (RFC 6455, section 10.2). Browsers cannot send a key here, so
-what has one is a program.
+a session counts only on our own pages (RFC 6455, section 10.2). Browsers cannot send a key here:
+whoever has one is a program.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chat.access.callers import Caller, Scope, as_get_request, authenticate
 
 
 def identify(scope: Scope) -> Caller:
-    """Who sent this handshake, as far as that still holds: look again before each deed.
+    """Who sent this handshake, as far as that still holds: ask again for each message.
 
     Raises AuthenticationFailed, NotAuthenticated, PermissionDenied, DisallowedHost.
     """

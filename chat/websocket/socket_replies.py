@@ -1,4 +1,4 @@
-"""What a message through a WebSocket brings about: a reply, and perhaps a response to follow.
+"""What a WebSocket message leads to: a reply, and perhaps a response to follow.
 
 All of it is synchronous, for a thread; `chat.websocket.consumers` is the asynchronous side.
 """
@@ -25,7 +25,8 @@ from chat.websocket.socket_requests import name_of, validated
 from chat.wire.parsers import parsed, refuse_unstorable
 
 PATH = "/ws/chat"
-OWN_FIELDS = ("type", "id", "idempotency_key")  # they name a message, and do not change what it is
+# They name a message, and are no part of what is asked.
+OWN_FIELDS = ("type", "id", "idempotency_key")
 
 logger = logging.getLogger(__name__)
 

@@ -61,8 +61,8 @@ class Event(NamedTuple):
 
 
 def opening(response_id: UUID, conversation: UUID, cursor: int) -> Event:
-    """What is told at once: daphne holds the headers back until there is a first byte, and an
-    EventSource that lost its connection before the first token must not ask anew.
+    """What is sent at once: daphne holds the headers back until there is a first byte, and an
+    EventSource that loses its connection before the first token must not ask anew.
     """
     data = {"message_id": response_id.hex, "conversation": str(conversation)}
     return Event("accepted", data, cursor)
@@ -122,8 +122,10 @@ async def follow(
     told: int | None = None
     async with aclosing(live.queue()) as positions:
         async for position in positions:
-            news = position is not None and position != told
-            yield queued(live.id, position) if news else None  # type: ignore[arg-type]
+            if position is None or position == told:
+                yield None
+            else:
+                yield queued(live.id, position)
             told = position
     async with aclosing(live.follow(after)) as pieces:
         async for piece in pieces:

@@ -1,4 +1,4 @@
-"""What the lists' addresses may say."""
+"""Query parameters of the lists: filters and searches; unknown ones are refused."""
 
 from __future__ import annotations
 

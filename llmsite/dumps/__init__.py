@@ -1,7 +1,7 @@
-"""`manage.py dumpdata` with whole moments: Django's JSON cuts them to milliseconds.
+"""`manage.py dumpdata` with moments to the microsecond: Django's JSON cuts them to milliseconds.
 
 Rows that were made in one request are nearer to each other than that, and what is newest in a
-conversation is found by its moment: behind a move to another database it would be another answer.
+conversation is found by its moment: after a move to another database it could be another answer.
 """
 
 from __future__ import annotations

@@ -53,10 +53,11 @@ class Pool:
 
     def put(self, file: File | None, connection: Any, *, clean: bool) -> None:
         """Keep it, unless there are enough; one that is not clean is closed."""
+        keep = False
         with self._lock:
-            keep = clean and file is not None and len(self._kept) < self._most
-            if keep:
-                self._kept.append((file, connection))  # type: ignore[arg-type]
+            if clean and file is not None and len(self._kept) < self._most:
+                self._kept.append((file, connection))
+                keep = True
         try:
             if not keep:
                 connection.close()  # before it counts as back: who tidies up must find it closed

@@ -2,7 +2,7 @@
 
 On CUDA, and on CPUs without whole-number instructions, torchao does it. Each linear layer goes to
 its device and is quantized there before the next one does, so a card never holds the whole model
-unquantized. Nor does the host hold a ChatGLM so; a folder in the hub's layout it reads whole
+unquantized. Nor does the host, for a ChatGLM; a folder in the hub's layout is read whole
 first. Embeddings and the output layer stay.
 
 A ChatGLM was run so on a card, in 8 and 4 bits (docs/figures.md); a folder in the hub's layout was
@@ -87,6 +87,7 @@ class Quantizer:
 
 
 def _by_ourselves(device: torch.device) -> bool:
+    """Whether it is done without torchao, by `modelhost.cpu.eight_bits`."""
     return device.type == "cpu" and eight_bits.supported()
 
 

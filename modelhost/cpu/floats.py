@@ -22,7 +22,7 @@ TYPICAL_ROWS = 64  # oneDNN chooses the blocks' shape for about so many
 EXACT_ROWS = 16
 STEPS = ((64, 4), (10**9, 16))  # up to so many rows: multiples of what
 
-# By shape, with which oneDNN chooses its kernels: asked once, for it costs a start half a second.
+# By shape, which decides oneDNN's kernels: asked once for each, which takes half a second in all.
 _ALONE_IS_OTHER: dict[tuple[int, int, bool], bool] = {}
 
 

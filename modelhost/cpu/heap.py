@@ -1,4 +1,4 @@
-"""The C library's heap, which keeps what was freed between two things that are still there.
+"""The C library's heap, which keeps memory that was freed between blocks still in use.
 
 Weights are read and packed one after the other, and each leaves a hole of its size: half a
 gigabyte for the demo model (docs/decisions/0021).
@@ -25,7 +25,7 @@ def give_back() -> None:
 def share() -> None:
     """From now on no thread gets a heap of its own, where the C library is glibc.
 
-    Python runs one thread at a time, so they seldom wait for each other's. In ten minutes at 32
+    Python runs one thread at a time, so they seldom wait for one another. In ten minutes at 32
     clients the process then grows by 2 MB instead of 25; docs/figures.md.
     """
     if library := _glibc("mallopt"):

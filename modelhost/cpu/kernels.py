@@ -10,8 +10,8 @@ threads. The number in front of all counts the items that were taken: a thread t
 until none is left. What is computed of an item depends on nothing else, so a row is the same in
 any company.
 
-Indices are unsigned: of a signed one numba asks whether it counts from the end. All that these
-compile stands in this file: what was kept counts as long as the kernel's own file is unchanged.
+Indices are unsigned: for a signed one numba checks whether it counts from the end. All that these
+kernels call is in this file: numba takes a kept kernel for valid while its own file is unchanged.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from numba.extending import intrinsic
 
 from modelhost.cpu import compiling
 
-# Sums in any order, which vectors need. What is no number stays none.
+# Sums in any order, which vectors need. NaN stays NaN.
 OPTIONS: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "arcp", "nsz"},
     "error_model": "numpy",
 }
-SOME = 1 << 40  # rows of a tensor that is as long as it is: nothing is looked up behind its end
+SOME = 1 << 40  # rows of a tensor whose length no kernel needs: none reads past its end
 
 LOG2_E = float32(1.44269504)
 LN_2_HIGH = float32(0.693359375)  # of few bits: exact times a whole number
@@ -135,7 +135,7 @@ def _swiglu(both: Any, result: Any) -> None:
 
 @njit(**OPTIONS)
 def _place(read: Any, at: Any) -> Any:
-    """Of a key; behind the last one it is the last one's again."""
+    """Where a key is; past the last one, where the last one is."""
     return uint64(read[min(at, uint64(read.shape[0] - 1))])
 
 
@@ -205,7 +205,7 @@ def _weighted_sum(values: Any, read: Any, group: Any, shares: Any, result: Any) 
 
 @kernel
 def add_and_norm(data: Any) -> None:
-    """Root mean square norm (Zhang and Sennrich, 2019); what is to be added first, stays added."""
+    """Root mean square norm (Zhang and Sennrich, 2019), after a sum that stays in `hidden`."""
     numbers = carray(data, 8)
     rows, size, epsilon = numbers[1], numbers[2], _as_float(int32(numbers[3]))
     weight = carray(_floats(numbers[4]), (size,))

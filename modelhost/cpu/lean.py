@@ -1,4 +1,4 @@
-"""The forward pass of a step on a CPU with nothing around its operators.
+"""The forward pass of a step on a CPU: its operators, without the modules around them.
 
 For one stream of the demo model the library's decoder calls 2,600 operators through 400 modules,
 and on some processors their Python takes as long as reading the weights. Here a layer is four
@@ -28,9 +28,8 @@ TURN_AND_STORE = Kernel(kernels.turn_and_store)
 ATTEND = Kernel(kernels.attend)
 GATE = Kernel(kernels.gate)
 
-# Whether the two numbers that a position turns together are neighbours in a head, as ChatGLM has
-# them, or half of what turns apart. Exactly these models: what derives from them may compute
-# something else.
+# Whether the two numbers of a rotary pair are neighbours, as in ChatGLM, or half of the rotated
+# dimensions apart. Exactly these models: what derives from them may compute something else.
 NEIGHBOURS: dict[type[nn.Module], bool] = {
     GlmModel: True,
     LlamaModel: False,
@@ -40,7 +39,7 @@ NEIGHBOURS: dict[type[nn.Module], bool] = {
 
 
 class NotLean(Exception):
-    """A model is none that can be computed so; the text says why."""
+    """This model cannot be computed so; the text says why."""
 
 
 class Norm:
@@ -51,7 +50,7 @@ class Norm:
         self._epsilon = float(plain.variance_epsilon)
 
     def __call__(self, rows: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
-        """(n, size) → (n, size). What is to be added first, stays added to the rows."""
+        """(n, size) → (n, size). added: what the rows are increased by first, and stay so."""
         result = torch.empty_like(rows)
         ADD_AND_NORM(
             *(*rows.shape, self._epsilon, self._weight, rows, added, result),
@@ -89,7 +88,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One request in a batch: which rows are its tokens', and which places its keys'."""
+    """One request in a batch: the rows of its tokens, and the places of its keys."""
 
     row: int
     tokens: int
@@ -99,7 +98,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Of one batch, for all of its layers: where keys are, and how far positions turn."""
+    """What all layers need to know of a batch: where keys are, and the rotation of positions."""
 
     views: dict[int, tuple[torch.Tensor, torch.Tensor]]  # a layer's keys and values in the cache
     write: torch.Tensor
@@ -226,7 +225,7 @@ def _gated(both: torch.Tensor) -> torch.Tensor:
 
 
 def _with_room(rows: torch.Tensor, product: Product) -> torch.Tensor:
-    """With as many rows of zeros as its products would add each for itself."""
+    """Padded once with the rows of zeros that each product would add for itself."""
     missing = product.room(rows.shape[0]) - rows.shape[0]
     return nn.functional.pad(rows, (0, 0, 0, missing)) if missing else rows
 

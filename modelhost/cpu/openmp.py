@@ -1,8 +1,8 @@
 """Compiled kernels in OpenMP's threads, the same that PyTorch computes with.
 
-Threads of another library would compete with them for the processors: OpenMP's wait for their next
-work awake. So PyTorch's own OpenMP library is asked, by the function that compilers call for a
-parallel region (GNU's libgomp ABI, which Intel's and LLVM's libraries have as well).
+OpenMP's threads spin while they wait for work, so those of another library would compete with them
+for the processors. So PyTorch's own OpenMP library is asked, by the function that compilers call
+for a parallel region (GNU's libgomp ABI, which Intel's and LLVM's libraries have as well).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import torch
 
 logger = logging.getLogger(__name__)
 
-# Where PyTorch's own code found its OpenMP library: among what everybody sees, as a preloaded one
-# is, and among what it depends on.
+# Where PyTorch's own code found its OpenMP library: among the global symbols, if one was preloaded,
+# else among its dependencies.
 SCOPES = (None, torch._C.__file__)
-ALONE = 50_000  # numbers; the threads are not worth their start, nor the interpreter's lock a pause
+ALONE = 50_000  # numbers; for fewer it pays neither to start threads nor to release the GIL
 
 Argument = int | float | torch.Tensor | None
 
@@ -31,8 +31,8 @@ class Kernel:
 
     def __init__(self, compiled: Any) -> None:
         self._address: int = compiled.address
-        self._briefly = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(self._address)
-        self._alone = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._address)
+        self._with_gil = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(self._address)
+        self._without_gil = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._address)
 
     def __call__(self, *arguments: Argument, work: int) -> None:
         """Compute all items. work: about how many numbers are read.
@@ -41,12 +41,12 @@ class Kernel:
         """
         numbers = (ctypes.c_int64 * (1 + len(arguments)))(0, *map(_as_number, arguments))
         if work < ALONE:
-            self._briefly(numbers)
+            self._with_gil(numbers)
             return
         threads = torch.get_num_threads()
         together = parallel() if threads > 1 else None
         if together is None:
-            self._alone(numbers)
+            self._without_gil(numbers)
         else:
             together(self._address, numbers, threads, 0)
 
@@ -67,8 +67,8 @@ def parallel() -> Callable[[int, Any, int, int], None] | None:
     """Start a function, with a pointer, in so many threads and wait for all; None if nobody can.
 
     A process may hold several OpenMP libraries, since sentencepiece and others bring their own. Two
-    that compute in turn make a token three to nine times as slow: the threads of each wait awake,
-    on the processors of the other's. So it is found as the linker does, and not by a file's name.
+    that compute in turn make a token three to nine times as slow: the threads of each spin on the
+    processors that the other's need. So it is found as the linker does, and not by a file's name.
     """
     for scope in SCOPES:
         try:

@@ -67,7 +67,7 @@ class Packed:
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer whose weight is packed; of the plain one the shape is left.
+    """A linear layer whose weight is packed; only the shape of the plain one is left.
 
     first: which of the packed columns is this layer's first.
     """

@@ -1,8 +1,8 @@
 """FBGEMM's product with a weight in float16, in parts that threads take one by one.
 
-PyTorch's operator gives every thread its share of the columns beforehand. A thread that lends its
-processor to another one for a moment, to a request's or the recorder's, is then waited for by all;
-here the others take what it would have. It is the same function with the same bits, and calling it
+PyTorch's operator gives every thread its share of the columns beforehand. If one of them loses its
+processor for a moment, to a request or to the recorder, all others wait for it; here they take over
+what it would have computed. It is the same function with the same bits, and calling it
 costs less; see docs/decisions/0033.
 
 The functions are FBGEMM's in PyTorch's library (https://github.com/pytorch/FBGEMM,

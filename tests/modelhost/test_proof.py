@@ -119,3 +119,10 @@ def test_a_model_for_which_there_is_no_memory_is_told_with_the_device_that_was_c
     chosen = loading.pick_device("auto")
     with pytest.raises(LoadFailed, match=f"does not fit into the memory of the device {chosen}"):
         loading.load(replace(spec_of(folder), device="auto"), Progress())
+
+
+@pytest.mark.parametrize(("tokens", "left"), [(1, 0), (32, 16)])
+def test_a_cache_that_holds_no_prompt_is_told_by_its_setting(folder, tokens, left):
+    sentence = f"leaves {left} tokens for a prompt and its answer. Choose a larger LLMSITE_CACHE"
+    with pytest.raises(LoadFailed, match=sentence):
+        loading.load(replace(spec_of(folder), cache_tokens=tokens), Progress())
