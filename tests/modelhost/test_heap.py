@@ -37,7 +37,7 @@ def test_holes_between_what_stays_are_given_back():
 # As many threads as a server has, each of which uses memory; how many heaps there are then.
 HEAPS = """
 import ctypes, sys, tempfile, threading
-from modelhost import heap
+from modelhost.cpu import heap
 if sys.argv[1] == "shared":
     heap.share()
 meet = threading.Barrier(8)

@@ -15,7 +15,7 @@ import torch
 LOOK = """
 import ctypes, json
 import sentencepiece  # brings an OpenMP library of its own
-from modelhost import openmp
+from modelhost.cpu import openmp
 import torch
 torch.set_num_threads(3)
 address = ctypes.cast(openmp.parallel(), ctypes.c_void_p).value
