@@ -16,7 +16,7 @@ import java.util.regex.*;
  */
 public class Ask {
   static final int SILENCE = 45; // seconds; a connection is dead: the server speaks every 15
-  static final int TRIES = 15; // since the last piece of text, in about four minutes
+  static final int PATIENCE = 600; // seconds without a piece of text; a model may load for minutes
   static final Set<Integer> LATER = Set.of(409, 429, 502, 503, 504); // may succeed later
   static final String URL =
       Objects.requireNonNullElse(System.getenv("LLMSITE_URL"), "http://127.0.0.1:8000")
@@ -44,6 +44,7 @@ public class Ask {
   final String name; // the idempotency key
   String cursor = ""; // the id of the last event that came whole: RESPONSE:CHARACTERS
   int tried = 0;
+  long waited = 0;
 
   Ask(String prompt, String name) {
     this.prompt = prompt;
@@ -53,7 +54,7 @@ public class Ask {
   /** Prints each piece of the answer once, and comes back until there is an end. */
   void ask() throws End, InterruptedException {
     while (true) {
-      long wait = 250 * (1 + tried * tried); // milliseconds
+      long wait = Math.min(10_000, 250 * (1 + tried * tried)); // milliseconds
       String lost;
       try {
         var answer = http.send(request(), HttpResponse.BodyHandlers.ofInputStream());
@@ -61,16 +62,18 @@ public class Ask {
           if (answer.statusCode() == 200) read(body);
           if (!LATER.contains(answer.statusCode())) {
             String problem = new String(body.readAllBytes(), StandardCharsets.UTF_8);
-            throw new End(2, "refused with " + answer.statusCode() + ": " + text(problem, "detail"));
+            String detail = text(problem, "detail");
+            throw new End(2, "refused with " + answer.statusCode() + ": " + detail);
           }
         }
         lost = "status " + answer.statusCode();
         String after = answer.headers().firstValue("Retry-After").orElse("");
-        if (after.matches("\\d{1,9}")) wait = 1000 * Long.parseLong(after);
+        if (after.matches("\\d{1,9}")) wait = Math.max(wait, 1000 * Long.parseLong(after));
       } catch (IOException error) {
         lost = error.toString();
       }
-      if (++tried > TRIES) {
+      tried++;
+      if ((waited += wait) > 1000 * PATIENCE) {
         throw new End(1, lost + "; the same with the key " + name + " goes on later");
       }
       System.err.println("[" + lost + "; again in " + wait / 1000.0 + " s]");
@@ -135,6 +138,7 @@ public class Ask {
         OUT.print(text(data, "text"));
         OUT.flush();
         tried = 0;
+        waited = 0;
         break;
       case "done":
         throw new End(0, text(data, "finish_reason"));

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	silence = 45 * time.Second // a connection is dead: the server says something every 15 s
-	tries   = 15               // since the last piece of text, in about four minutes
+	silence  = 45 * time.Second // a connection is dead: the server says something every 15 s
+	patience = 10 * time.Minute // of waiting without a piece of text; a model may take minutes to load
 )
 
 var url, key = strings.TrimRight(os.Getenv("LLMSITE_URL"), "/"), os.Getenv("LLMSITE_KEY")
@@ -32,6 +32,7 @@ type question struct {
 	prompt, name, cursor string
 	show                 func(text string)
 	tried                int
+	waited               time.Duration
 }
 
 // told is what the data of an event says, and a refusal (problem details, RFC 9457).
@@ -52,11 +53,15 @@ func (e end) Error() string { return e.reason }
 func (q *question) ask() (over end) {
 	for {
 		wait := time.Duration(1+q.tried*q.tried) * time.Second / 4
+		if wait > 10*time.Second {
+			wait = 10 * time.Second
+		}
 		err := q.connect(&wait)
 		if errors.As(err, &over) {
 			return over
 		}
-		if q.tried++; q.tried > tries {
+		q.tried++
+		if q.waited += wait; q.waited > patience {
 			return end{1, fmt.Sprintf("%v; the same with the key %s goes on later", err, q.name)}
 		}
 		fmt.Fprintf(os.Stderr, "[%v; again in %v]\n", err, wait)
@@ -64,7 +69,7 @@ func (q *question) ask() (over end) {
 	}
 }
 
-// connect reads one stream. It sets wait where the server says how long.
+// connect reads one stream. It makes wait longer where the server says so.
 func (q *question) connect(wait *time.Duration) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -82,8 +87,9 @@ func (q *question) connect(wait *time.Duration) error {
 	case 200:
 		return q.read(bufio.NewReader(answer.Body), alarm)
 	case 409, 429, 502, 503, 504: // the same request may succeed later
-		if seconds, err := strconv.Atoi(answer.Header.Get("Retry-After")); err == nil {
-			*wait = time.Duration(seconds) * time.Second
+		seconds, _ := strconv.Atoi(answer.Header.Get("Retry-After"))
+		if told := time.Duration(seconds) * time.Second; told > *wait {
+			*wait = told
 		}
 		return errors.New("status " + answer.Status)
 	}
@@ -148,7 +154,7 @@ func (q *question) take(name, data string) error {
 	case "message":
 		if err == nil {
 			q.show(event.Text)
-			q.tried = 0
+			q.tried, q.waited = 0, 0
 		}
 		return err
 	case "done":

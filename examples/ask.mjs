@@ -6,7 +6,7 @@
  * refused the request. */
 
 const SILENCE = 45_000; // milliseconds; a connection is dead: the server says something every 15 s
-const TRIES = 15; // since the last piece of text, in about four minutes
+const PATIENCE = 600_000; // of waiting without a piece of text; a model may take minutes to load
 const LATER = [409, 429, 502, 503, 504]; // the same request may succeed later
 
 /** Asking again does not help. status: 1 the response failed, 2 the request was refused. */
@@ -21,19 +21,20 @@ export class Failed extends Error {
  *  name: the idempotency key. lost: hears why a connection was lost. */
 export async function ask({ url, key, prompt, name = aName(), show, lost = console.warn }) {
   let cursor = ""; // the id of the last event that came whole: RESPONSE:CHARACTERS
-  let tried = 0;
+  let [tried, waited] = [0, 0];
   const server = url.replace(/\/+$/, "");
   for (;;) {
     const silence = new AbortController();
-    let [wait, why] = [250 * (1 + tried ** 2), "the stream was cut"];
+    let [wait, why] = [Math.min(10_000, 250 * (1 + tried ** 2)), "the stream was cut"];
     try {
       const [path, options] = cursor ? comeBack(cursor) : begin(prompt, name);
       const headers = { Authorization: `Bearer ${key}`, ...options.headers };
-      const answer = await heard(silence, fetch(server + path, { ...options, headers, signal: silence.signal }));
+      const request = { ...options, headers, signal: silence.signal };
+      const answer = await heard(silence, fetch(server + path, request));
       if (LATER.includes(answer.status)) {
         why = `status ${answer.status}`;
         const after = answer.headers.get("Retry-After");
-        if (/^\d+$/.test(after)) wait = 1000 * after;
+        if (/^\d+$/.test(after)) wait = Math.max(wait, 1000 * after);
       } else if (!answer.ok) {
         const problem = await answer.json().catch(() => ({}));
         throw new Failed(`Refused with ${answer.status}: ${problem.detail}`, 2);
@@ -42,11 +43,12 @@ export async function ask({ url, key, prompt, name = aName(), show, lost = conso
           cursor = event.id || cursor;
           if (event.name === "message") {
             show(JSON.parse(event.data).text);
-            tried = 0;
+            tried = waited = 0;
           } else if (event.name === "done") return JSON.parse(event.data).finish_reason;
           else if (event.name === "error") {
             const { code, detail } = JSON.parse(event.data);
-            if (code !== "internal_error") throw new Failed(detail, 1); // else only the stream failed
+            // `internal_error` is of the stream; the response itself may be well.
+            if (code !== "internal_error") throw new Failed(detail, 1);
           }
         }
       }
@@ -57,7 +59,9 @@ export async function ask({ url, key, prompt, name = aName(), show, lost = conso
       silence.abort(); // or what is left of the stream would hold its connection
     }
     tried += 1;
-    if (tried > TRIES) throw new Failed(`${why}; the same with the key ${name} goes on later`, 1);
+    waited += wait;
+    const later = `${why}; the same with the key ${name} goes on later`;
+    if (waited > PATIENCE) throw new Failed(later, 1);
     lost(`[${why}; again in ${wait / 1000} s]`);
     await new Promise((resolve) => setTimeout(resolve, wait));
   }

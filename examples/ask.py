@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 URL = os.environ.get("LLMSITE_URL", "http://127.0.0.1:8000").rstrip("/")
 KEY = os.environ.get("LLMSITE_KEY", "")
 SILENCE = 45  # seconds after which a connection is dead: the server says something every 15
-TRIES = 15  # since the last piece of text, in about four minutes
+PATIENCE = 600  # seconds of waiting without a piece of text; a model may take minutes to load
 LATER = {409, 429, 502, 503, 504}  # statuses with which the same request may succeed later
 
 
@@ -28,16 +28,17 @@ class Failed(Exception):
 
 def ask(prompt: str, name: str, show: Callable[[str], object]) -> str:
     """Give each piece of the answer to `show` once; how it ended. name: the idempotency key."""
-    cursor, tries = "", 0  # the id of the last event that came whole: RESPONSE:CHARACTERS
+    cursor = ""  # the id of the last event that came whole: RESPONSE:CHARACTERS
+    tries = waited = 0
     while True:
-        wait = 0.25 * (1 + tries**2)
+        wait = min(10, 0.25 * (1 + tries**2))
         try:
             with urllib.request.urlopen(request(prompt, name, cursor), timeout=SILENCE) as stream:
                 for event, data, behind in events(stream, cursor):
                     cursor = behind
                     if event == "message":
                         show(json.loads(data)["text"])
-                        tries = 0
+                        tries = waited = 0
                     elif event == "done":
                         return json.loads(data)["finish_reason"]
                     elif event == "error" and '"internal_error"' not in data:
@@ -46,11 +47,11 @@ def ask(prompt: str, name: str, show: Callable[[str], object]) -> str:
         except urllib.error.HTTPError as error:
             if error.code not in LATER:
                 raise
-            lost, wait = f"status {error.code}", told_to_wait(error, wait)
+            lost, wait = f"status {error.code}", max(wait, retry_after(error))
         except (OSError, http.client.HTTPException) as error:
             lost = str(error) or type(error).__name__
-        tries += 1
-        if tries > TRIES:
+        tries, waited = tries + 1, waited + wait
+        if waited > PATIENCE:
             raise Failed(f"{lost}; the same request with the key {name} goes on later")
         print(f"[{lost}; again in {wait} s]", file=sys.stderr)
         time.sleep(wait)
@@ -88,10 +89,10 @@ def events(stream: Iterable[bytes], cursor: str) -> Iterator[tuple[str, str, str
             cursor = value
 
 
-def told_to_wait(error: urllib.error.HTTPError, otherwise: float) -> float:
-    """Seconds."""
+def retry_after(error: urllib.error.HTTPError) -> int:
+    """Seconds that the server, or a proxy, wants us to wait."""
     after = error.headers.get("Retry-After", "")
-    return int(after) if after.isdecimal() else otherwise
+    return int(after) if after.isdecimal() else 0
 
 
 def why(error: urllib.error.HTTPError) -> str:

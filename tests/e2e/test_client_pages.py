@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from chat.models import Response
+from tests.e2e.canned import event
 from tests.e2e.places import ROOT
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually
@@ -127,6 +128,27 @@ def test_a_page_that_lost_only_the_end_hears_how_it_ended(asking, proxy, serve, 
 
     expect(asking.get_by_role("status")).to_have_text("stop")
     assert asking.locator("#answer").text_content() == "".join(PIECES)
+
+
+def test_a_page_says_that_a_response_failed(asking, serve):
+    serve(ScriptedEngine(*PIECES, fail_at=2))
+    ask(asking)
+
+    expect(asking.get_by_role("status")).to_have_text("The engine died.")
+    assert asking.locator("#answer").text_content() == "".join(PIECES[:2])
+
+
+def test_a_page_goes_on_where_only_the_stream_failed(same_origin, engine):
+    failed = event("error", 5, code="internal_error", detail="Something went wrong.")
+    told = [event("", 5, text="Hello") + failed, event("done", 5, finish_reason="stop")]
+    same_origin.route(
+        "**/sendMessage?*",
+        lambda route: route.fulfill(body=told.pop(0), content_type="text/event-stream"),
+    )
+    ask(same_origin)
+
+    expect(same_origin.get_by_role("status")).to_have_text("stop")
+    assert (same_origin.locator("#answer").text_content(), told) == ("Hello", [])
 
 
 def test_a_page_says_why_it_is_refused(asking, engine, problems):
