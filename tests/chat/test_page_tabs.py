@@ -112,6 +112,27 @@ def test_a_tab_that_is_looked_at_again_goes_on_behind_what_another_asked(
     ended(other)
 
 
+def test_a_second_look_is_not_lost_while_the_first_is_on_its_way(signed_in, context, engine):
+    signed_in.goto("/")
+    ask(signed_in, "One")
+    ended(signed_in)
+    other = context.new_page()
+    other.goto(signed_in.url)
+    on_its_way = []
+    signed_in.route("**/api/conversations/*/", lambda route: on_its_way.append(route), times=1)
+    with signed_in.expect_request("**/api/conversations/*/"):
+        look_at(signed_in, [other])
+    first_look = on_its_way[0].fetch()  # before the other tab asked
+    look_at(other, [signed_in])
+    ask(other, "Two")
+    ended(other)
+
+    look_at(signed_in, [other])
+    on_its_way[0].fulfill(response=first_look)
+
+    expect(asked(signed_in)).to_have_text(["One", "Two"])
+
+
 def test_what_is_asked_at_the_first_look_waits_for_what_another_asked(signed_in, context, engine):
     signed_in.goto("/")
     ask(signed_in, "One")

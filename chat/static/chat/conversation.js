@@ -13,6 +13,7 @@ import * as versions from "./versions.js";
 
 let chosen = null; // the version that shall be shown
 let looking = null; // until it is known what other tabs have asked meanwhile
+let lookAnew = false; // once more: what is on its way may be older
 let onTitle = () => null; // gets the id of a conversation that was read, and its title
 let reading = Promise.resolve(); // until what a prompt would follow is shown
 
@@ -59,12 +60,24 @@ async function load(mine) {
 
 /** Show what other tabs have made of the conversation meanwhile. */
 export function reread() {
-  looking ??= lookAgain(opened.view).finally(() => (looking = null));
+  lookAnew = true;
+  looking ??= look();
   const done = looking;
   reading = reading.then(() => done);
 }
 
-async function lookAgain(mine) {
+async function look() {
+  try {
+    do {
+      lookAnew = false;
+      await lookOnce(opened.view);
+    } while (lookAnew);
+  } finally {
+    looking = null;
+  }
+}
+
+async function lookOnce(mine) {
   try {
     await ended();
     if (opened.id === null || mine !== opened.view) return;
