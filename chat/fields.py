@@ -26,7 +26,7 @@ class TextField(serializers.CharField):
 
 
 LONGEST_KEY = 255  # characters
-NO_KEY = f"1 to {LONGEST_KEY} printable characters are required."
+NOT_A_KEY = f"1 to {LONGEST_KEY} printable characters are required."
 
 
 def is_key(text: str) -> bool:
@@ -37,7 +37,7 @@ def is_key(text: str) -> bool:
 class KeyField(TextField):
     """What `Idempotency-Key` says, where a client cannot set headers."""
 
-    default_error_messages = {"key": NO_KEY}
+    default_error_messages = {"key": NOT_A_KEY}
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"max_length": LONGEST_KEY, **options})

@@ -22,8 +22,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
 
-from chat.admission import caller_of
-from chat.fields import NO_KEY, is_key
+from chat.callers import Caller
+from chat.fields import NOT_A_KEY, is_key
 from chat.models import ApiKey, IdempotencyKey, Response
 
 HEADER = "Idempotency-Key"
@@ -62,7 +62,7 @@ class Attempt:
     @property
     def caller(self) -> str:
         """Whose places it takes."""
-        return caller_of(self.api_key.pk if self.api_key else None, self.user.pk)
+        return Caller(self.user, self.api_key).name
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
@@ -138,7 +138,7 @@ def attempt_of(
     """
     key = request.headers.get(HEADER, key)
     if HEADER in request.headers and not is_key(key):
-        raise ValidationError({HEADER: [NO_KEY]})
+        raise ValidationError({HEADER: [NOT_A_KEY]})
     tried = request.headers.get(RETRY_HEADER, "0")
     retry = tried.isdecimal() and bool(tried.strip("0"))
     return Attempt(user, api_key, digest(request.path, body), key, retry)
