@@ -22,7 +22,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
 
-from chat.limits.admission import caller_of
+from chat.access.callers import Caller
 from chat.models import ApiKey, IdempotencyKey, Response
 
 HEADER = "Idempotency-Key"
@@ -63,7 +63,7 @@ class Attempt:
     @property
     def caller(self) -> str:
         """Whose places it takes."""
-        return caller_of(self.api_key.pk if self.api_key else None, self.user.pk)
+        return Caller(self.user, self.api_key).name
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -10,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from modelhost.text import ResponseDecoder
 from modelhost.types import Finish, FinishReason, Piece, Usage
 from modelhost.wakeups import Wakeups, wakeups
+
+logger = logging.getLogger(__name__)
 
 
 class Ticket:
@@ -123,7 +126,13 @@ class Ticket:
         with self._lock:
             if self.finish is not None:
                 return False
-            if rest := self._decoder.flush():
+            try:
+                rest = self._decoder.flush()
+            except Exception as failure:  # no text may keep a generation from its end
+                logger.exception("the rest of generation %s cannot be read", self.request_id)
+                rest, reason = "", FinishReason.ERROR
+                error = error or f"{type(failure).__name__} in the decoder."
+            if rest:
                 self._pieces.append(Piece(rest, ()))
             calls = self._decoder.tool_calls
             if calls and reason is FinishReason.STOP:

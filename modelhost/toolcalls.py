@@ -112,8 +112,10 @@ def parse_python_call(name: str, text: str) -> ToolCall | None:
         }
     except (SyntaxError, ValueError, TypeError, OverflowError, MemoryError, RecursionError):
         return None
-    whole = len(arguments) == len(call.keywords) and interchangeable(arguments)
-    return ToolCall(name, arguments) if whole else None
+    if len(arguments) != len(call.keywords) or not interchangeable(arguments):
+        return None
+    # Python's literals are more than JSON's: keys that are no texts, tuples.
+    return ToolCall(name, json.loads(json.dumps(arguments)))
 
 
 def parse_json_call(text: str) -> ToolCall | None:

@@ -33,9 +33,7 @@ class Wakeups:
                 loop.call_soon_threadsafe(self._run)
 
     def _run(self) -> None:
-        self._woken = (
-            False  # before looking: whatever comes after the last look wakes the loop again
-        )
+        self._woken = False  # before looking: what comes after the last look wakes the loop again
         while self._due:
             self._due.popleft()()
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from chat.limits.request_slots import hold_nothing
 
 MOST_WAITING = 8
-REST = 4.0  # times as long as a wrong password took: the check uses a fifth of a core at most
+REST = 4.0  # in times of what a wrong password took: checks use a fifth of a core at most
 
 
 class TooManyLogIns(Exception):

@@ -28,8 +28,9 @@ from modelhost.types import Finish, FinishReason, Usage
 
 logger = logging.getLogger(__name__)
 
-# What a driver raises for a value that its column cannot take; not all of them wrap it.
-UNSTORABLE = (DatabaseError, ValueError, OverflowError)
+# What a driver raises for a value that its column cannot take; not all of them wrap it. And what
+# `json` raises for a value that is no JSON.
+UNSTORABLE = (DatabaseError, TypeError, ValueError, OverflowError)
 
 
 def commit(records: Sequence[Record]) -> Exception | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -18,18 +19,28 @@ from chat.models import Response
 from chat.monitoring import metrics
 from modelhost.types import FinishReason, Usage
 
+logger = logging.getLogger(__name__)
+
 REMOVED = Outcome(
     Response.Status.STOPPED, FinishReason.CANCELLED, Usage(0, 0), "The response was removed."
 )
 
 
 def refresh(lives: Mapping[UUID, LiveResponse]) -> None:
-    """Show the readers what the rows say by now; one query for all."""
+    """Show the readers what the rows say by now; one query for all.
+
+    Readers of a row that cannot be read are let go: asking again tells them more, and nobody else
+    waits for it.
+    """
     if not lives:
         return
     rows = Response.objects.defer("token_ids", "continuation").in_bulk(list(lives))
     for response_id, live in lives.items():
-        show(live, rows.get(response_id))
+        try:
+            show(live, rows.get(response_id))
+        except Exception:  # rows are as old, or as new, as their makers
+            logger.exception("response %s cannot be shown", response_id)
+            live.suspend()
 
 
 def show(live: LiveResponse, row: Response | None) -> None:

@@ -66,16 +66,27 @@ class Upkeep:
             self.failing_since = None  # what failed has gone
             return
         try:
-            self._note(commit(due))
-            for record in due:
-                if record.hold is Hold.LOST:
-                    self._drop(record)
-                elif record.stored or record.hold is Hold.RELEASED:
-                    self._end(record, record.stored)
-        except Exception:  # this thread carries everybody's answers: it must go on
+            self._write(due)
+        except Exception as error:  # this thread carries everybody's answers: it must go on
             logger.exception("%d responses could not be written; trying again", len(due))
             for record in due:
                 record.dirty = True
+            if not isinstance(error, Error):  # no trouble of the database, so one of them is why
+                self._write_each(due)
+
+    def _write_each(self, due: list[Record]) -> None:
+        """Each by itself: the others must not wait for what one of them raises every time."""
+        for record in due:
+            with suppress(Exception):  # it is logged already
+                self._write([record])
+
+    def _write(self, due: list[Record]) -> None:
+        self._note(commit(due))
+        for record in due:
+            if record.hold is Hold.LOST:
+                self._drop(record)
+            elif record.stored or record.hold is Hold.RELEASED:
+                self._end(record, record.stored)
 
     def _note(self, error: Exception | None) -> None:
         """Said once, however often it is tried."""

@@ -47,6 +47,20 @@ def test_text_is_shown_as_it_grows_and_then_the_end(api, user):
     assert done.data["usage"]["completion_tokens"] == 9
 
 
+def test_a_row_that_cannot_be_read_lets_its_readers_go_and_keeps_no_others(api, user):
+    odd, other = carried_elsewhere(user, "Hel"), carried_elsewhere(user, "Hel")
+    with (
+        api.stream("GET", events_of(odd)) as first,
+        api.stream("GET", events_of(other)) as second,
+    ):
+        told, others = read_events(first.iter_lines()), read_events(second.iter_lines())
+        assert next(told).data["text"] == next(others).data["text"] == "Hel"
+        write(odd, status="done", tool_calls=[{"of": "another version"}])
+        assert list(told) == []
+        write(other, text="Hello", status="done", finish_reason="stop")
+        assert [event.name for event in others] == ["message", "done"]
+
+
 def test_an_end_without_news_is_an_end(api, user):
     row = carried_elsewhere(user, "Hello")
     with api.stream("GET", events_of(row, 5)) as response:

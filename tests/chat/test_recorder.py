@@ -24,7 +24,7 @@ from chat.lifecycle.live import LiveResponse
 from chat.lifecycle.record import WORKER, Hold, Record
 from chat.lifecycle.recorder import commit, release, settle
 from chat.models import Conversation, Prompt, Response
-from modelhost.types import Finish, FinishReason, Piece, Role, Turn, Usage
+from modelhost.types import Finish, FinishReason, Piece, Role, ToolCall, Turn, Usage
 from tests.chat.rows import carried_elsewhere
 
 
@@ -202,6 +202,7 @@ def test_of_many_rows_those_that_are_gone_are_known(user):
         DataError("too long"),
         UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no"),
         OverflowError("too big"),
+        TypeError("not to be compared"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -216,6 +217,16 @@ def test_a_row_that_cannot_be_stored_fails_alone(user, error):
     assert bad.stored == bad.outcome
     assert bad.stored.failed
     assert row.lease_until is None
+
+
+def test_a_value_that_is_no_json_keeps_nobody_else_from_being_written(user):
+    good, bad = record_of(user, "good"), record_of(user, "bad")
+    calls = (ToolCall("f", {"x": {1: "a key that is no text", "b": "and one that is"}}),)
+    bad.settle(Finish(FinishReason.TOOL_CALLS, Usage(1, 3), tool_calls=calls))
+    commit([bad, good])
+
+    assert row_of(good).text == "good"
+    assert row_of(bad).status == "failed"
 
 
 @pytest.mark.parametrize("error", [InternalError("read only"), ProgrammingError("no such column")])

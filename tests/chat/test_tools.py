@@ -53,6 +53,16 @@ def test_a_call_comes_back_as_tool_calls(client, serve):
     assert row.text == ""
 
 
+def test_a_call_with_keys_that_json_does_not_have_is_one_and_stops_nobody(client, serve):
+    serve(ScriptedEngine(*CALL[:2], "tool_call(city={1: 2, 'b': 3})", CALL[3]))
+
+    answer = client.chat.completions.create(model="demo", messages=[ASKED], tools=TOOLS)
+
+    [call] = answer.choices[0].message.tool_calls
+    assert json.loads(call.function.arguments) == {"city": {"1": 2, "b": 3}}
+    assert Response.objects.get().status == "done"
+
+
 def test_a_streamed_call_assembles_to_the_same(client, serve):
     serve(ScriptedEngine(*CALL))
 

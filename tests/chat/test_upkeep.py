@@ -101,3 +101,20 @@ def writes_fail() -> Iterator[None]:
 
     with connection.execute_wrapper(fail):
         yield
+
+
+def test_a_record_that_raises_what_nobody_foresaw_keeps_no_other_from_its_end(user):
+    running: Running = {}
+    bad, good = carried(user, running), carried(user, running)
+    bad.said = [object()]  # no turn
+    for record in (bad, good):
+        record.settle(Finish(FinishReason.STOP, Usage(3, 6)))
+    upkeep_of(running).write()
+
+    assert list(running) == [bad.live.id]
+    assert good.live.outcome.status == "done"
+    assert {row.pk: row.status for row in Response.objects.all()} == {
+        bad.live.id: "streaming",
+        good.live.id: "done",
+    }
+    assert bad.due, "and it is tried again"

@@ -46,6 +46,24 @@ def test_what_comes_after_the_end_is_dropped():
     assert ticket.finish.reason is FinishReason.CANCELLED
 
 
+def test_a_filter_that_cannot_read_the_rest_keeps_no_generation_from_its_end():
+    class Broken:
+        def feed(self, text: str) -> str:
+            return text
+
+        def finish(self) -> tuple[str, tuple[()]]:
+            raise ZeroDivisionError
+
+    ticket = make_ticket(answer=Broken())
+    ticket.deliver(b"a")
+
+    assert ticket.end(FinishReason.STOP)
+    assert asyncio.run(read(ticket)) == [Piece("a", tuple(b"a"))]
+    assert ticket.finish.reason is FinishReason.ERROR
+    assert ticket.finish.error == "ZeroDivisionError in the decoder."
+    assert ticket.finish.usage.completion_tokens == 1
+
+
 def test_the_end_can_be_waited_for_by_a_thread():
     ticket = make_ticket()
     assert not ticket.wait(0)

@@ -149,6 +149,17 @@ def test_nor_is_it_a_call_in_chatglms_form(value):
     assert read(ChatGLMAnswer(["get_time"]), [text]) == (text, ())
 
 
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("{1: 2, 'b': 3}", {"1": 2, "b": 3}),
+        ("{None: {True: (1, (2,))}}", {"null": {"true": [1, [2]]}}),
+    ],
+)
+def test_what_only_python_can_write_is_read_as_json_has_it(written, read_as):
+    assert parse_python_call("f", f"tool_call(x={written})") == ToolCall("f", {"x": read_as})
+
+
 @pytest.mark.parametrize(("levels", "calls"), [(80, 1), (120, 0)])
 def test_a_call_is_nested_only_so_deeply(levels, calls):
     value = "[" * levels + "]" * levels
