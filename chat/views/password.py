@@ -7,6 +7,7 @@ from django.contrib.auth.views import PasswordChangeView
 from django.core.exceptions import ValidationError
 from django.urls import reverse_lazy
 
+from chat.admission import caller_of
 from chat.log_in_forms import BUSY
 from chat.password_turns import TooManyLogIns, password_turns
 
@@ -17,7 +18,7 @@ class OwnPasswordForm(PasswordChangeForm):
     def clean_old_password(self) -> str:
         """It. Raises ValidationError where it is wrong, or too many are looked at."""
         try:
-            with password_turns.taken():
+            with password_turns.taken(caller_of(None, self.user.pk)):
                 return str(super().clean_old_password())
         except TooManyLogIns:
             raise ValidationError(BUSY) from None
