@@ -14,6 +14,8 @@ from chat.views.password import ChangePassword
 
 urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),
+    # Django's page for staff would look at any number of passwords at once.
+    path("admin/password_change/", RedirectView.as_view(pattern_name="password")),
     path("admin/", admin.site.urls),
     path(
         "login/",

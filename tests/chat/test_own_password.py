@@ -84,5 +84,10 @@ def test_too_many_at_once_are_told_to_come_again(browser, user, monkeypatch):
     assert user.check_password(OLD)
 
 
+def test_staff_have_no_page_of_their_own_for_it(administrator):
+    assert administrator.get("/admin/password_change/")["Location"] == PATH
+    assert administrator.post("/admin/password_change/", {"old_password": "x"})["Location"] == PATH
+
+
 def test_who_is_not_signed_in_is_asked_to(db):
     assert change(Client())["Location"] == f"/login/?next={PATH}"
