@@ -14,6 +14,7 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.core.exceptions import ValidationError
 from unfold.forms import AuthenticationForm as AdminAuthenticationForm
 
+from chat.access.addresses import client_address
 from chat.access.password_turns import TooManyLogIns, password_turns
 
 BUSY = "Many are logging in just now. Try again in a few seconds."
@@ -23,6 +24,7 @@ class Limited:
     """A user name is no longer than its column, and passwords take turns."""
 
     cleaned_data: dict[str, Any]
+    request: Any
     busy = False  # whether the password was not even looked at
 
     def clean_username(self) -> str:
@@ -35,7 +37,7 @@ class Limited:
     def clean(self) -> dict[str, Any]:
         """Look at the password, in turn with others. Raises ValidationError."""
         try:
-            with password_turns.taken():
+            with password_turns.taken(client_address(self.request)):
                 return super().clean()  # type: ignore[misc]
         except TooManyLogIns:
             self.busy = True
@@ -44,9 +46,8 @@ class Limited:
     def confirm_login_allowed(self, user: Any) -> None:
         """The password is right. Raises ValidationError where too many wrong ones came with it."""
         super().confirm_login_allowed(user)  # type: ignore[misc]
-        tried: Any = self.request  # type: ignore[attr-defined]
-        if not AxesProxyHandler.is_allowed(tried, {"username": user.get_username()}):
-            tried.axes_locked_out = True  # what axes' middleware answers
+        if not AxesProxyHandler.is_allowed(self.request, {"username": user.get_username()}):
+            self.request.axes_locked_out = True  # what axes' middleware answers
             raise ValidationError("Too many wrong passwords.")
 
 

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from chat.limits.readers import Readers, TooManyStreams
 from chat.limits.request_slots import hold_nothing
 
 MOST_WAITING = 8
+MOST_OF_ONE = 2  # of one address or person, one of which is looked at: else one has all places
 REST = 4.0  # in times of what a wrong password took: checks use a fifth of a core at most
 
 
@@ -32,18 +34,20 @@ class PasswordTurns:
     ) -> None:
         self._clock = clock
         self._sleep = sleep
-        self._places = threading.BoundedSemaphore(MOST_WAITING + 1)
+        self._places = Readers(lambda: (MOST_WAITING + 1, MOST_OF_ONE), "passwords")
         self._turn = threading.Lock()
         self._rest_until = 0.0
 
     @contextmanager
-    def taken(self) -> Iterator[None]:
+    def taken(self, caller: str) -> Iterator[None]:
         """Wait for the turn and have it; what is raised inside is taken for a wrong password.
 
-        Raises TooManyLogIns.
+        caller: the address, or the person, that it comes from. Raises TooManyLogIns.
         """
-        if not self._places.acquire(blocking=False):
-            raise TooManyLogIns
+        try:
+            leave = self._places.enter(caller)
+        except TooManyStreams as error:
+            raise TooManyLogIns from error
         try:
             with self._in_turn():
                 self._rest()
@@ -55,7 +59,7 @@ class PasswordTurns:
                     self._rest_until = ended + REST * (ended - begun)
                     raise
         finally:
-            self._places.release()
+            leave()
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from django.urls import reverse_lazy
 
 from chat.access.log_in_forms import BUSY
 from chat.access.password_turns import TooManyLogIns, password_turns
+from chat.limits.admission import caller_of
 
 
 class OwnPasswordForm(PasswordChangeForm):
@@ -17,7 +18,7 @@ class OwnPasswordForm(PasswordChangeForm):
     def clean_old_password(self) -> str:
         """It. Raises ValidationError where it is wrong, or too many are looked at."""
         try:
-            with password_turns.taken():
+            with password_turns.taken(caller_of(None, self.user.pk)):
                 return str(super().clean_old_password())
         except TooManyLogIns:
             raise ValidationError(BUSY) from None

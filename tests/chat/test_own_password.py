@@ -76,8 +76,8 @@ def test_a_wrong_old_one_is_as_slow_as_at_the_log_in(browser, monkeypatch):
 def test_too_many_at_once_are_told_to_come_again(browser, user, monkeypatch):
     turns = PasswordTurns()
     monkeypatch.setattr(password, "password_turns", turns)
-    for _ in range(MOST_WAITING + 1):
-        turns._places.acquire()
+    for other in range(MOST_WAITING + 1):
+        turns._places.enter(str(other))
 
     assert "Try again in a few seconds" in change(browser).content.decode()
     user.refresh_from_db()

@@ -9,7 +9,7 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from chat.access import log_in_forms
-from chat.access.password_turns import MOST_WAITING, REST, PasswordTurns, TooManyLogIns
+from chat.access.password_turns import MOST_OF_ONE, MOST_WAITING, REST, PasswordTurns, TooManyLogIns
 from tests.chat.test_log_in import PASSWORD, grace, try_in  # noqa: F401  a fixture
 from tests.fakes import Clock
 from tests.web import eventually
@@ -36,7 +36,7 @@ def turns(clock: Clock, slept: list[float]) -> PasswordTurns:
 def look(turns: PasswordTurns, clock: Clock, *, seconds: float, wrong: bool) -> None:
     """Look at one password."""
     try:
-        with turns.taken():
+        with turns.taken("10.0.0.1"):
             clock.now += seconds
             if wrong:
                 raise Wrong
@@ -71,27 +71,55 @@ def test_one_at_a_time_some_wait_and_others_are_told_to_come_again():
     together, most = 0, 0
     gate, done = threading.Event(), []
 
-    def one() -> None:
+    def one(address: str) -> None:
         nonlocal together, most
-        with turns.taken():
+        with turns.taken(address):
             together += 1
             most = max(most, together)
             gate.wait(10)
             together -= 1
         done.append(True)
 
-    threads = [threading.Thread(target=one) for _ in range(MOST_WAITING + 1)]
+    addresses = map(str, range(MOST_WAITING + 1))
+    threads = [threading.Thread(target=one, args=[address]) for address in addresses]
     for thread in threads:
         thread.start()
-    eventually(lambda: turns._places._value == 0)
-    with pytest.raises(TooManyLogIns), turns.taken():
+    eventually(lambda: turns._places.total == MOST_WAITING + 1)
+    with pytest.raises(TooManyLogIns), turns.taken("another"):
         pass
     gate.set()
     for thread in threads:
         thread.join(10)
 
     assert (len(done), most) == (MOST_WAITING + 1, 1)
-    with turns.taken():
+    with turns.taken("another"):
+        pass
+
+
+def test_one_address_has_few_places_and_keeps_nobody_else_out():
+    turns = PasswordTurns()
+    gate, looked_at = threading.Event(), []
+
+    def one(address: str) -> None:
+        with turns.taken(address):
+            gate.wait(10)
+            looked_at.append(address)
+
+    threads = [threading.Thread(target=one, args=["10.0.0.1"]) for _ in range(MOST_OF_ONE)]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: turns._places.total == MOST_OF_ONE)
+    with pytest.raises(TooManyLogIns), turns.taken("10.0.0.1"):
+        pass
+    threads.append(threading.Thread(target=one, args=["10.0.0.2"]))
+    threads[-1].start()
+    eventually(lambda: turns._places.total == MOST_OF_ONE + 1)
+    gate.set()
+    for thread in threads:
+        thread.join(10)
+
+    assert sorted(looked_at) == ["10.0.0.1"] * MOST_OF_ONE + ["10.0.0.2"]
+    with turns.taken("10.0.0.1"):
         pass
 
 
@@ -128,8 +156,8 @@ def test_who_waits_holds_no_database_connection(clock):
 @pytest.mark.parametrize("path", ["/login/", "/admin/login/"])
 def test_the_form_says_so_and_looks_at_no_password(grace, monkeypatch, path):  # noqa: F811
     full = PasswordTurns()
-    for _ in range(MOST_WAITING + 1):
-        full._places.acquire()
+    for address in range(MOST_WAITING + 1):
+        full._places.enter(str(address))
     monkeypatch.setattr(log_in_forms, "password_turns", full)
     answer = try_in(PASSWORD, path=path)
 
