@@ -22,6 +22,7 @@ from chat.admission import admission
 from chat.errors import ConversationBusy, ServerStopping
 from chat.idempotency import Attempt, KeyTaken
 from chat.live import LiveResponse
+from chat.long_prompts import long_prompts
 from chat.models import Conversation, Response
 from chat.questions import Accepted, Question
 from chat.record import LEASE, WORKER, Record
@@ -87,8 +88,8 @@ class Prepared:
 def accept(question: Question, attempt: Attempt) -> Accepted:
     """Accept a prompt. When this returns, prompt and response are stored and under way.
 
-    Raises ConversationBusy, Overloaded, KeyReused, ServerStopping, DiskFull and what the model
-    host raises: NotReady, LoadFailed, BadTurns, BadSampling, PromptTooLong.
+    Raises ConversationBusy, Overloaded, TooManyStreams, KeyReused, ServerStopping, DiskFull and
+    what the model host raises: NotReady, LoadFailed, BadTurns, BadSampling, PromptTooLong.
     """
     with attempt.in_turn():
         return _accept(question, attempt)
@@ -101,7 +102,7 @@ def _accept(question: Question, attempt: Attempt) -> Accepted:
         raise ServerStopping
     storage.check()
     admission.check(attempt.caller)
-    prepared = _prepare(question, attempt.user)
+    prepared = _prepare(question, attempt)
     leave = admission.enter(attempt.caller, tokens=len(prepared.rendered.token_ids))
     try:
         response = _store(prepared, attempt)
@@ -119,15 +120,16 @@ def _accept(question: Question, attempt: Attempt) -> Accepted:
     return Accepted(response.pk, response.prompt, live, turns, response.omitted)
 
 
-def _prepare(question: Question, user: Any) -> Prepared:
+def _prepare(question: Question, attempt: Attempt) -> Prepared:
     engine = host.engine()
-    place = _place(question, user)
+    place = _place(question, attempt.user)
     steps = history.steps(place, question.turn)
-    rendered = engine.render(
-        [step.turn for step in steps],
-        max_tokens=question.sampling.max_tokens,
-        tools=question.tools,
-    )
+    turns = [step.turn for step in steps]
+    characters = sum(len(f"{turn.content}{turn.tool_calls}") for turn in turns)
+    with long_prompts.in_turn(characters + len(str(question.tools)), attempt.caller):
+        rendered = engine.render(
+            turns, max_tokens=question.sampling.max_tokens, tools=question.tools
+        )
     sampling = question.sampling.decide(room=engine.room(len(rendered.token_ids)))
     engine.validate(rendered.token_ids, sampling)
     return Prepared(question, engine, place, steps, rendered, sampling)
