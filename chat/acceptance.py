@@ -28,6 +28,7 @@ from chat.lifecycle.recovery import Continuation
 from chat.lifecycle.supervisor import supervisor
 from chat.limits import storage
 from chat.limits.admission import admission
+from chat.limits.long_prompts import long_prompts
 from chat.models import Conversation, Response
 from chat.monitoring import metrics
 from chat.questions import Accepted, Question
@@ -90,8 +91,8 @@ class Prepared:
 def accept(question: Question, attempt: Attempt) -> Accepted:
     """Accept a prompt. When this returns, prompt and response are stored and under way.
 
-    Raises ConversationBusy, Overloaded, KeyReused, ServerStopping, DiskFull and what the model
-    host raises: Busy, NotReady, LoadFailed, BadTurns, BadSampling, PromptTooLong.
+    Raises ConversationBusy, Overloaded, TooManyStreams, KeyReused, ServerStopping, DiskFull and
+    what the model host raises: Busy, NotReady, LoadFailed, BadTurns, BadSampling, PromptTooLong.
     """
     with attempt.in_turn():
         return _accept(question, attempt)
@@ -104,7 +105,7 @@ def _accept(question: Question, attempt: Attempt) -> Accepted:
         raise ServerStopping
     storage.check()
     admission.check(attempt.caller)
-    prepared = _prepare(question, attempt.user)
+    prepared = _prepare(question, attempt)
     leave = admission.enter(attempt.caller, tokens=len(prepared.rendered.token_ids))
     try:
         response = _store(prepared, attempt)
@@ -122,15 +123,16 @@ def _accept(question: Question, attempt: Attempt) -> Accepted:
     return Accepted(response.pk, response.prompt, live, turns, response.omitted)
 
 
-def _prepare(question: Question, user: Any) -> Prepared:
+def _prepare(question: Question, attempt: Attempt) -> Prepared:
     engine = host.engine()
-    place = _place(question, user)
+    place = _place(question, attempt.user)
     steps = history.steps(place, question.turn)
-    rendered = engine.render(
-        [step.turn for step in steps],
-        max_tokens=question.sampling.max_tokens,
-        tools=question.tools,
-    )
+    turns = [step.turn for step in steps]
+    characters = sum(len(f"{turn.content}{turn.tool_calls}") for turn in turns)
+    with long_prompts.in_turn(characters + len(str(question.tools)), attempt.caller):
+        rendered = engine.render(
+            turns, max_tokens=question.sampling.max_tokens, tools=question.tools
+        )
     sampling = question.sampling.decide(room=engine.room(len(rendered.token_ids)))
     engine.validate(rendered.token_ids, sampling)
     return Prepared(question, engine, place, steps, rendered, sampling)
