@@ -147,7 +147,7 @@ def test_who_waits_holds_no_database_connection(clock):
         look(turns, clock, seconds=0.25, wrong=False)
 
     thread = threading.Thread(target=another)
-    with turns.taken():
+    with turns.taken("one"):
         thread.start()
         eventually(lambda: waiting and waiting[0].connection is None)
     thread.join(10)
