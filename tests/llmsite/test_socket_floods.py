@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import ExitStack, suppress
-
 import httpx
 import pytest
 
 from chat.limits.readers import readers
+from llmsite import sockets
 from llmsite.sockets import MOST_RESTS, STEPS
 from tests.sockets import deaf, frame, until_cut
 from tests.web import eventually
@@ -17,20 +15,15 @@ PONG = bytes([0x8A, 0x80, 0, 0, 0, 0])  # nobody asked for it
 BEGIN, GOES_ON = bytes([0x01, 0x80, 0, 0, 0, 0]), bytes([0x00, 0x80, 0, 0, 0, 0])
 
 
-def test_who_says_nothing_all_the_time_keeps_nobody_else_waiting(server, key):
-    with ExitStack() as stack:
-        for _ in range(8):
-            talker = stack.enter_context(deaf(server, key))
-            talker.setblocking(False)  # as much as the kernel takes
-            with suppress(BlockingIOError):
-                while talker.send(PONG * 100_000):
-                    pass
-        waits = []
-        for _ in range(20):
-            begun = time.monotonic()
-            assert httpx.get(f"{server.address}/healthz").status_code == 200
-            waits.append(time.monotonic() - begun)
-    assert max(waits) < 0.5  # it was above a second
+def test_a_client_waits_while_its_socket_rests_and_nobody_else_does(server, key, monkeypatch):
+    monkeypatch.setattr(sockets, "REST", 2)
+    with deaf(server, key) as connection:
+        connection.sendall(PONG * STEPS + frame('{"type": "ping"}'))
+        connection.settimeout(1)
+        with pytest.raises(TimeoutError):
+            connection.recv(1 << 12)
+        assert httpx.get(f"{server.address}/healthz").status_code == 200
+    eventually(lambda: readers.total == 0)  # behind its rest it is seen that the client is gone
 
 
 def test_what_is_said_behind_many_empty_frames_is_heard(server, key):
