@@ -15,6 +15,7 @@ from typing import Any
 import django
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIHandler
+from django.db import connections
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 
@@ -43,8 +44,13 @@ class Handler(ASGIHandler):
             raise
 
     def _in_turn(self, request: HttpRequest) -> HttpResponseBase:
+        """The response. What Django does at a request's end to give its connection back is never
+        done where the server gave up on it before this thread was through: a pool would lose it."""
         with request_slots.acquired():
-            response: HttpResponseBase = self.get_response(request)
+            try:
+                response: HttpResponseBase = self.get_response(request)
+            finally:
+                connections.close_all()
             return response
 
 

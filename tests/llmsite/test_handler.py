@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import closing
+from io import BytesIO
 from typing import Any
 
 import pytest
-from asgiref.sync import SyncToAsync
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext
+from django.core.handlers.asgi import ASGIRequest
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
 from django.utils.deprecation import MiddlewareMixin
@@ -75,12 +79,20 @@ def held(request: HttpRequest) -> HttpResponse:
     return HttpResponse("held")
 
 
+def reading(request: HttpRequest) -> HttpResponse:
+    """Needs the database for as long as the test likes."""
+    connection.ensure_connection()
+    handles.append(connections[DEFAULT_DB_ALIAS])
+    return held(request)
+
+
 def views() -> int:
     """How many got through to their view."""
     return sum(what == "view" for what, _ in seen)
 
 
 let_go = threading.Event()
+handles: list[Any] = []  # a thread's own, of the database
 
 urlpatterns = [
     path("", view),
@@ -88,6 +100,7 @@ urlpatterns = [
     path("broken", broken),
     path("breaking", breaking),
     path("held", held),
+    path("reading", reading),
 ]
 
 
@@ -96,6 +109,7 @@ def site(settings):
     settings.ROOT_URLCONF = __name__
     settings.MIDDLEWARE = [*[f"{__name__}.Noting"] * 3, *settings.MIDDLEWARE]
     seen.clear()
+    handles.clear()
     let_go.clear()
 
 
@@ -165,3 +179,25 @@ async def test_a_few_requests_are_worked_on_at_a_time(monkeypatch):
 
     let_go.set()
     assert await asyncio.gather(*several) == [(200, b"held")] * (AT_ONCE + 3)
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_request_that_the_server_gave_up_on_gives_its_connection_back():
+    """daphne cancels it again ten seconds after its client left, and its thread goes on alone."""
+    scope = {**SCOPE, "path": "/reading", "headers": [(b"host", b"localhost")]}
+
+    async def asked() -> None:
+        async with ThreadSensitiveContext():
+            with closing(BytesIO()) as body:
+                await Handler().get_response_async(ASGIRequest(scope, body))
+
+    request = asyncio.create_task(asked())
+    await asyncio.to_thread(eventually, views)
+    while not request.done():
+        request.cancel()
+        await asyncio.sleep(0)
+    assert handles[0].connection is not None
+
+    let_go.set()
+
+    await asyncio.to_thread(eventually, lambda: handles[0].connection is None)
