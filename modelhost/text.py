@@ -14,6 +14,9 @@ from modelhost.types import ToolCall
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
+MOST_WAITING = 64  # ids behind the last clean boundary; an unfinished character needs a few
+ENDS = 8  # of these ids, at either end, where they are more: they say what becomes of the next
+
 Decode = Callable[[Sequence[int]], str]
 
 
@@ -22,7 +25,8 @@ class IncrementalDetokenizer:
 
     Decodes a short window that begins at an earlier clean boundary, because many
     tokenizers treat the first token of a text specially (a leading space that is
-    dropped). A trailing run of U+FFFD is an unfinished character and waits.
+    dropped). A trailing run of U+FFFD is an unfinished character and waits. Where no boundary
+    comes, as in a run of broken bytes or of control tokens, the window's middle is left out.
     """
 
     def __init__(self, decode: Decode) -> None:
@@ -40,12 +44,25 @@ class IncrementalDetokenizer:
         self._emitted = max(self._emitted, len(settled))
         if settled == text and delta:
             self._slide()
+        elif len(self._window) - self._context > MOST_WAITING:
+            delta += self._shorten(waiting=len(text) - self._emitted)
         return delta
 
     def _slide(self) -> None:
         self._window = self._window[self._context :]
         self._context = len(self._window)
         self._emitted = len(self._decode(self._window))
+
+    def _shorten(self, *, waiting: int) -> str:
+        """Leave out the window's middle; returns what of the text that waits is in it no more.
+
+        waiting: characters, all U+FFFD; only the last of them can still become another one.
+        """
+        self._window = self._window[: self._context + ENDS] + self._window[-ENDS:]
+        text = self._decode(self._window)
+        kept = min(waiting, len(text) - len(text.rstrip(REPLACEMENT)))
+        self._emitted = len(text) - kept
+        return REPLACEMENT * (waiting - kept)
 
 
 class StopMatcher:

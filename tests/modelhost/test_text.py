@@ -5,11 +5,19 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 
 from modelhost.checkpoints import locate
 from modelhost.progress import Progress
-from modelhost.text import REPLACEMENT, IncrementalDetokenizer, ResponseDecoder, StopMatcher
+from modelhost.text import (
+    MOST_WAITING,
+    REPLACEMENT,
+    IncrementalDetokenizer,
+    ResponseDecoder,
+    StopMatcher,
+)
 from modelhost.types import ModelSpec
+from tests.modelhost.conftest import make_tokenizer
 
 SCRIPTS = [
     "plain ascii, with  two spaces",
@@ -96,6 +104,71 @@ def test_each_step_decodes_a_short_window_only():
     streamed(IncrementalDetokenizer(decode), ("語" * 500).encode())
 
     assert max(lengths) <= 8
+
+
+@pytest.mark.parametrize(
+    "run",
+    [b"\xff", b"\xe4\xbd", b" \xe2", "\N{REPLACEMENT CHARACTER}".encode(), b"\x01"],
+    ids=["broken", "unfinished", "begun after a space", "meant", "control tokens"],
+)
+def test_a_run_that_never_ends_cleanly_costs_no_more_with_its_length(run):
+    lengths = []
+
+    def decode(token_ids):
+        lengths.append(len(token_ids))
+        return from_bytes(one for one in token_ids if one != 1)
+
+    data = b"a" + run * 2000 + b"."
+    out = "".join(streamed(IncrementalDetokenizer(decode), data))
+
+    assert max(lengths) <= 2 * MOST_WAITING
+    assert out == decode(data)
+
+
+def byte_fallback():
+    """Ids as Llama's: a run of bytes is characters as a whole, or none of it is."""
+    pieces = ["<unk>", *(f"<0x{one:02X}>" for one in range(256)), "\u2581", "\u2581the", "a", "你"]
+    tokenizer = Tokenizer(
+        models.BPE(vocab={piece: at for at, piece in enumerate(pieces)}, merges=[])
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("\u2581", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    return tokenizer
+
+
+TOKENIZERS = {"byte level": make_tokenizer().backend_tokenizer, "byte fallback": byte_fallback()}
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS.values(), ids=TOKENIZERS)
+@settings(deadline=None, max_examples=50)
+@given(data=st.data())
+def test_the_window_s_middle_says_nothing_about_the_text(tokenizer, data):
+    some = st.lists(st.integers(3, tokenizer.get_vocab_size() - 1), min_size=1, max_size=5)
+    runs = data.draw(st.lists(st.tuples(some, st.sampled_from([1, 2, 20, 80])), max_size=5))
+    token_ids = [one for ids, times in runs for one in ids * times]
+    end = tokenizer.encode("a").ids  # what waits at the end of an answer is another question
+    decoder = IncrementalDetokenizer(tokenizer.decode)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("modelhost.text.MOST_WAITING", 10_000)
+        whole = IncrementalDetokenizer(tokenizer.decode)
+        expected = "".join(streamed(whole, [*token_ids, *end]))
+
+    assert "".join(streamed(decoder, [*token_ids, *end])) == expected
+
+
+def test_an_answer_of_replacement_characters_that_are_meant_comes_and_is_kept():
+    data = ("\N{REPLACEMENT CHARACTER}" * 500).encode()
+
+    out = "".join(streamed(IncrementalDetokenizer(from_bytes), data))
+
+    assert out == REPLACEMENT * len(out)
+    assert len(out) > 450
 
 
 def test_a_nul_never_comes_out():
