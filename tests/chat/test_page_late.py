@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from chat.models import Prompt
 from tests.chat.handling import Late, ask, asked, button, edit, ended
 
 pytest_plugins = ["tests.browser"]
 
-CONVERSATION = "**/api/conversations/*/"
+LIST = "**/api/conversations/"
+CONVERSATION = f"{LIST}*/"
 
 
 @pytest.fixture
@@ -25,6 +26,11 @@ def page(signed_in: Page, engine) -> Page:
 def look(page: Page) -> None:
     """Come back to the tab."""
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def listed(page: Page) -> Locator:
+    """The titles at the side."""
+    return page.locator("#conversations a")
 
 
 def versions(page: Page) -> list[str]:
@@ -61,3 +67,29 @@ def test_a_version_that_arrives_late_does_not_take_back_what_was_asked_meanwhile
     ended(page)
     expect(asked(page)).to_have_text(["Uno", "Two"])
     assert versions(page) == ["3 of 3"]
+
+
+def test_a_list_that_arrives_late_does_not_take_back_what_was_asked_meanwhile(signed_in, engine):
+    late = Late(signed_in, LIST)
+    signed_in.goto("/")
+    late.made()
+    ask(signed_in, "One")
+    ended(signed_in)
+    expect(listed(signed_in)).to_have_text(["One"])
+    late.arrive()
+
+    expect(listed(signed_in)).to_have_text(["One"])
+
+
+def test_the_list_has_what_was_asked_while_it_was_on_its_way(page):
+    button(page, "New conversation").click()
+    late = Late(page, LIST)
+    ask(page, "Two")
+    late.made()
+    ended(page)
+    button(page, "New conversation").click()
+    ask(page, "Three")
+    ended(page)
+    late.arrive()
+
+    expect(listed(page)).to_have_text(["Three", "Two", "One"])
