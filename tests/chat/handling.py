@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
+
+from tests.web import eventually
 
 
 def ask(page: Page, prompt: str) -> None:
@@ -43,3 +45,28 @@ def ended(page: Page) -> None:
     expect(page.locator("#readiness")).to_have_attribute("data-state", "ready")
     expect(button(page, "Send")).to_be_enabled()
     expect(page.locator(".growing")).to_have_count(0)
+
+
+class Late:
+    """What the server answers to one request of a page, on its way for as long as a test wants.
+
+    Made before the page asks.
+    """
+
+    def __init__(self, page: Page, address: str) -> None:
+        self._page = page
+        self._routes: list[Route] = []
+        page.route(address, lambda route: self._routes.append(route), times=1)
+
+    def made(self) -> None:
+        """Let the server answer: later it would say something else."""
+        # Playwright calls what handles a request while it waits for something.
+        eventually(lambda: self._page.evaluate("true") and self._routes)
+        self._answer = self._routes[0].fetch()
+
+    def arrive(self) -> None:
+        """Let the page have it; returns when it has."""
+        route = self._routes[0]
+        with self._page.expect_event("requestfinished", lambda request: request == route.request):
+            route.fulfill(response=self._answer)
+        self._page.evaluate("new Promise((resolve) => setTimeout(resolve))")

@@ -81,9 +81,14 @@ async function lookOnce(mine) {
   try {
     await ended();
     if (opened.id === null || mine !== opened.view) return;
+    const before = ended();
     const { path, tree } = await get(addressInAPI(), mine);
+    if (ended() !== before) {
+      lookAnew = true; // something was asked here meanwhile, of which this look may not know
+      return;
+    }
     // What is shown may be another version: only what nobody has seen yet leads away from that.
-    if (endOf(path) === opened.newest || isRunning()) return;
+    if (endOf(path) === opened.newest) return;
     opened.newest = endOf(path);
     showBeside(path, tree, mine);
   } catch (error) {
@@ -104,8 +109,10 @@ function choose(version, index, part, step) {
 async function showVersion(version, mine, then) {
   try {
     const address = `${addressInAPI()}?response=${versions.endOf(version)}`;
+    const before = ended();
     const { path, tree } = await get(address, mine);
-    if (isRunning() || version !== chosen) return;
+    // Who has asked something meanwhile wants to see that; it may not be in this tree.
+    if (version !== chosen || ended() !== before) return;
     scrolling.inPlace(() => showBeside(path, tree, mine));
     then();
   } catch (error) {

@@ -9,26 +9,28 @@ const older = document.getElementById("older");
 const none = document.getElementById("none");
 const titles = new Map(); // of all that were in the list or opened, by id
 let wanted = ""; // the words that are looked for
+let looks = 0; // how often they were looked for: what belongs to an earlier look is not shown
 let finding = null; // until what is shown is what is wanted
 let next = null; // the address of the next page
 let loadingOlder = false;
 
 /** Load the newest conversations, or those behind the ones shown. Throws Refused. */
 export async function load(address = first()) {
-  const words = wanted;
+  const look = looks;
   const page = await getJSON(address);
-  if (words !== wanted) return; // others are looked for by now
+  if (look !== looks) return;
   const items = page.results.map(item);
   if (address === first()) replace(items);
   else list.append(...items);
   next = page.next && FIRST + new URL(page.next).search;
   older.hidden = !next;
-  none.hidden = !words || list.childElementCount > 0;
+  none.hidden = !wanted || list.childElementCount > 0;
 }
 
 /** Show those with these words, or all when there are none. Throws Refused. */
 export function find(words) {
   wanted = words.trim();
+  looks += 1; // also for the same words: there may be more by now
   older.hidden = true; // what is older belongs to the words before
   finding ??= catchUp().finally(() => (finding = null));
   return finding;
@@ -36,15 +38,15 @@ export function find(words) {
 
 /** One search at a time, however fast somebody types: each may read all that was ever said. */
 async function catchUp() {
-  let words;
+  let look;
   do {
-    words = wanted;
+    look = looks;
     try {
       await load();
     } catch (error) {
-      if (words === wanted) throw error; // else it concerns what nobody looks for any more
+      if (look === looks) throw error; // else it concerns what nobody looks for any more
     }
-  } while (words !== wanted);
+  } while (look !== looks);
 }
 
 function first() {

@@ -15,7 +15,7 @@ export function current() {
   return id;
 }
 
-/** Resolves when nothing grows. */
+/** Resolves when nothing grows; another promise as soon as something does again. */
 export function ended() {
   return over;
 }

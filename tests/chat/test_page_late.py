@@ -1,0 +1,95 @@
+"""What the server said a while ago and the page hears only now: it knows better by then."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from chat.models import Prompt
+from tests.chat.handling import Late, ask, asked, button, edit, ended
+
+pytest_plugins = ["tests.browser"]
+
+LIST = "**/api/conversations/"
+CONVERSATION = f"{LIST}*/"
+
+
+@pytest.fixture
+def page(signed_in: Page, engine) -> Page:
+    """A conversation with one answer."""
+    signed_in.goto("/")
+    ask(signed_in, "One")
+    ended(signed_in)
+    return signed_in
+
+
+def look(page: Page) -> None:
+    """Come back to the tab."""
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+
+def listed(page: Page) -> Locator:
+    """The titles at the side."""
+    return page.locator("#conversations a")
+
+
+def versions(page: Page) -> list[str]:
+    """What stands between the buttons of each turn that has several versions."""
+    return page.locator(".versions > span").all_inner_texts()
+
+
+def test_a_look_that_arrives_late_does_not_take_back_what_was_asked_meanwhile(page):
+    late = Late(page, CONVERSATION)
+    look(page)
+    late.made()
+    button(page, "Answer again").click()
+    ended(page)
+    late.arrive()
+
+    ask(page, "Two")
+    ended(page)
+    assert versions(page) == ["2 of 2"]
+    newest = Prompt.objects.get(content="One").responses.latest("created_at")
+    assert Prompt.objects.get(content="Two").follows == newest
+
+
+def test_a_version_that_arrives_late_does_not_take_back_what_was_asked_meanwhile(page):
+    edit(page, 0, "Eins")
+    ended(page)
+    late = Late(page, f"{CONVERSATION}?response=*")
+    button(page, "Show the previous version").click()
+    late.made()
+    edit(page, 0, "Uno")
+    ended(page)
+    late.arrive()
+
+    ask(page, "Two")
+    ended(page)
+    expect(asked(page)).to_have_text(["Uno", "Two"])
+    assert versions(page) == ["3 of 3"]
+
+
+def test_a_list_that_arrives_late_does_not_take_back_what_was_asked_meanwhile(signed_in, engine):
+    late = Late(signed_in, LIST)
+    signed_in.goto("/")
+    late.made()
+    ask(signed_in, "One")
+    ended(signed_in)
+    expect(listed(signed_in)).to_have_text(["One"])
+    late.arrive()
+
+    expect(listed(signed_in)).to_have_text(["One"])
+
+
+def test_the_list_has_what_was_asked_while_it_was_on_its_way(page):
+    button(page, "New conversation").click()
+    late = Late(page, LIST)
+    ask(page, "Two")
+    late.made()
+    ended(page)
+    button(page, "New conversation").click()
+    ask(page, "Three")
+    ended(page)
+    late.arrive()
+
+    expect(listed(page)).to_have_text(["Three", "Two", "One"])
