@@ -93,3 +93,20 @@ def test_the_list_has_what_was_asked_while_it_was_on_its_way(page):
     late.arrive()
 
     expect(listed(page)).to_have_text(["Three", "Two", "One"])
+
+
+def test_a_conversation_that_arrives_late_does_not_take_back_what_is_newer(page, context):
+    late = Late(page, CONVERSATION)
+    page.reload()
+    late.made()
+    other = context.new_page()
+    other.goto(page.url)
+    ask(other, "Two")
+    ended(other)
+    look(page)
+    page.evaluate("fetch('/api/conversations/')")  # a look would have its answer before this
+    late.arrive()
+
+    ask(page, "Three")
+    expect(asked(page)).to_have_text(["One", "Two", "Three"])
+    ended(page)

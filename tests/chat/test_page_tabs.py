@@ -171,3 +171,38 @@ def test_a_tab_that_is_looked_at_again_follows_what_grows_in_another(signed_in, 
     turnstile.set()
     expect(answer(signed_in)).to_have_text("".join(PIECES))
     ended(signed_in)
+
+
+def test_a_conversation_that_could_not_be_read_is_read_at_the_next_look(
+    signed_in, engine, problems
+):
+    problems.excuse("500")
+    signed_in.goto("/")
+    ask(signed_in, "One")
+    ended(signed_in)
+    signed_in.route("**/api/conversations/*/", lambda route: route.fulfill(status=500), times=1)
+    signed_in.reload()
+    expect(signed_in.get_by_role("alert")).to_have_text("The server answered with status 500.")
+    expect(button(signed_in, "Send")).to_be_disabled()
+
+    look_at(signed_in, [])
+    expect(asked(signed_in)).to_have_text(["One"])
+    ask(signed_in, "Two")
+    expect(asked(signed_in)).to_have_text(["One", "Two"])
+    ended(signed_in)
+
+
+def test_the_way_on_from_what_is_missing_keeps_the_keyboard_at_the_next_look(
+    signed_in, engine, problems
+):
+    problems.excuse("404")
+    signed_in.goto("/?conversation=00000000000000000000000000000000")
+    way = signed_in.get_by_role("link", name="Start a new conversation")
+    way.focus()
+    with signed_in.expect_event("requestfinished", lambda request: "0000" in request.url):
+        look_at(signed_in, [])
+    signed_in.evaluate("new Promise((resolve) => setTimeout(resolve))")
+
+    signed_in.keyboard.press("Enter")
+    expect(signed_in.get_by_label("Your prompt")).to_be_focused()
+    ended(signed_in)

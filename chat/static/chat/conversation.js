@@ -15,7 +15,8 @@ let chosen = null; // the version that shall be shown
 let looking = null; // until it is known what other tabs have asked meanwhile
 let lookAnew = false; // once more: what is on its way may be older
 let onTitle = () => null; // gets the id of a conversation that was read, and its title
-let reading = Promise.resolve(); // until what a prompt would follow is shown
+let loaded = Promise.resolve(true); // resolves with whether what is open could be read
+let reading = loaded; // until what a prompt would follow is shown
 
 exchanges.whenChosen(choose);
 
@@ -41,7 +42,8 @@ export async function open(id) {
   versions.know([]);
   composer.allow(false); // what is asked must follow what is there
   if (id === null) showNothing();
-  else await (reading = load(opened.view));
+  loaded = id === null ? Promise.resolve(true) : load(opened.view);
+  await (reading = loaded);
 }
 
 async function load(mine) {
@@ -53,8 +55,10 @@ async function load(mine) {
     showBeside(path, tree, mine);
     scrolling.toEnd();
     composer.allow(true);
+    return true;
   } catch (error) {
     refused(error, mine);
+    return false;
   }
 }
 
@@ -79,8 +83,13 @@ async function look() {
 
 async function lookOnce(mine) {
   try {
+    const isThere = await loaded;
     await ended();
     if (opened.id === null || mine !== opened.view) return;
+    if (!isThere) {
+      await (loaded = load(mine));
+      return;
+    }
     const before = ended();
     const { path, tree } = await get(addressInAPI(), mine);
     if (ended() !== before) {

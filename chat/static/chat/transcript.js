@@ -14,6 +14,7 @@ export function showEmpty() {
 
 /** In place of a conversation, with a way on. */
 export function showMissing(reason) {
+  if (box.querySelector(".way")) return; // said already, and somebody may be about to take it
   const empty = element("div", "empty");
   const said = element("p", "", reason);
   said.setAttribute("role", "alert");
