@@ -117,7 +117,7 @@ def test_what_is_refused_is_said_with_its_field(client, running):
     refused = {
         "prompt: ": client.run("", url=running.address, key=running.key),
         "401": client.run(f"{NAME} 1", url=running.address, key="llms_wrong"),
-        "Idempotency-Key": client.run(f"{NAME} 2", name, url=running.address, key=running.key),
+        "idempotency key": client.run(f"{NAME} 2", name, url=running.address, key=running.key),
     }
 
     for said, done in refused.items():
