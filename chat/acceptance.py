@@ -9,6 +9,7 @@ process or by the next.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -100,7 +101,8 @@ def accept(question: Question, attempt: Attempt) -> Accepted:
 
 def _accept(question: Question, attempt: Attempt) -> Accepted:
     if (earlier := attempt.earlier()) is not None:
-        return responses.join(earlier, question)
+        with suppress(Http404):  # removed since it was found, and its key with it: asked anew
+            return responses.join(earlier, question)
     if supervisor.draining:
         raise ServerStopping
     storage.check()

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from time import sleep
 from uuid import UUID
 
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import OperationalError, transaction
 from django.db.models import QuerySet
+from django.http import Http404
 
 from chat.connections import Connection
 from chat.conversations import history
@@ -31,10 +33,17 @@ PAUSE, TRIES = 0.05, 100  # seconds until a row that somebody else has is tried 
 
 
 def join(response: Response, question: Question) -> Accepted:
-    """A response that was asked for before, for one more to wait for it."""
+    """A response that was asked for before, for one more to wait for it.
+
+    Raises Http404 where it was removed meanwhile.
+    """
     known = question.history
     if known is None:
-        known = history.before(history.steps(history.place_again(response.prompt), question.turn))
+        try:
+            place = history.place_again(response.prompt)
+        except ObjectDoesNotExist:
+            raise Http404 from None
+        known = history.before(history.steps(place, question.turn))
     turns = [*known, question.turn]
     return Accepted(response.pk, response.prompt, follow(response), turns, response.omitted)
 

@@ -18,6 +18,9 @@ from chat.limits.threads import in_thread
 
 REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 SPEAKS_FOR = 5.0  # seconds after its begin a look is as good as a new one
+# Seconds after its begin nobody waits for a look any more: a database that hangs would hold up
+# every stream. There is no second one beside it, as each takes a thread and a connection.
+WAITED_FOR = 5.0
 NAMING = (b"authorization", b"cookie")  # the headers that say who somebody is
 
 logger = logging.getLogger(__name__)
@@ -32,14 +35,18 @@ class Rights:
         self._looks: dict[object, tuple[float, Look]] = {}
 
     async def hold(self, scope: Scope, permission: str = "") -> bool:
-        """Whether whoever sent this request would still be let in.
+        """Whether whoever sent this request would still be let in, as far as that can be told soon.
 
         permission: what else staff must still have for it.
         """
         loop, now = asyncio.get_running_loop(), time.monotonic()
         shown = tuple(pair for pair in scope["headers"] if pair[0] in NAMING)
         name = loop, shown, permission
-        looks = {key: look for key, look in self._looks.items() if now - look[0] < SPEAKS_FOR}
+        looks = {
+            key: (begun, look)
+            for key, (begun, look) in self._looks.items()
+            if now - begun < SPEAKS_FOR or not look.done()
+        }
         if name not in looks:
             # An empty context: with the request's it would keep that one's database handle alive.
             task = loop.create_task(
@@ -47,7 +54,9 @@ class Rights:
             )
             looks[name] = now, task
         self._looks = looks
-        return await asyncio.shield(looks[name][1])
+        begun, look = looks[name]
+        await asyncio.wait({look}, timeout=max(0.0, begun + WAITED_FOR - now))
+        return look.result() if look.done() else True
 
 
 def _hold(scope: Scope, permission: str) -> bool:

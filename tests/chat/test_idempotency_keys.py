@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from chat import acceptance, idempotency
+from chat import acceptance, idempotency, responses
 from chat.idempotency import Attempt, KeyReused
 from chat.limits.admission import admission
-from chat.models import IdempotencyKey, Prompt, Response
-from chat.questions import Question
+from chat.models import Conversation, IdempotencyKey, Prompt, Response
+from chat.questions import Accepted, Question
 from tests.chat.meanwhile import Rendering
 from tests.chat.refusals import named
 from tests.chat.rows import answered
@@ -41,6 +41,22 @@ def test_an_answer_that_died_can_be_asked_for_again_with_its_key(api, serve):
     serve(ScriptedEngine("Hello"))
 
     assert api.post(MESSAGE, json=SAY, headers=KEY).json()["response"] == "Hello"
+
+
+def test_what_is_removed_while_its_retry_comes_is_asked_anew(api, engine, monkeypatch):
+    first = api.post(MESSAGE, json=SAY, headers=KEY).json()
+    join = responses.join
+
+    def join_what_is_gone(response: Response, question: Question) -> Accepted:
+        Conversation.objects.filter(pk=first["conversation"]).delete()
+        return join(response, question)
+
+    monkeypatch.setattr(responses, "join", join_what_is_gone)
+    second = api.post(MESSAGE, json=SAY, headers=KEY)
+
+    assert second.status_code == 200
+    assert second.json()["response"] == first["response"]
+    assert second.json()["conversation"] != first["conversation"]
 
 
 def test_a_key_is_kept_for_a_day(api, engine):

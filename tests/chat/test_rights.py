@@ -214,6 +214,30 @@ async def test_who_leaves_during_a_look_takes_it_from_nobody(monkeypatch):
     assert await two
 
 
+async def test_nobody_waits_long_for_a_database_that_hangs_and_one_look_waits_there(monkeypatch):
+    looks, go_on, over = [], threading.Event(), threading.Event()
+
+    def look(_: Any) -> None:
+        looks.append(threading.current_thread())
+        assert go_on.wait(10)
+        if over.is_set():
+            raise NotAuthenticated
+
+    monkeypatch.setattr(module, "authenticate", look)
+    monkeypatch.setattr(module, "SPEAKS_FOR", 0.0)
+    monkeypatch.setattr(module, "WAITED_FOR", 0.05)
+    scope = opened_with(b"sessionid=hanging")
+    assert await module.rights.hold(scope)
+    assert await module.rights.hold(scope)
+    assert len(looks) == 1
+
+    monkeypatch.setattr(module, "WAITED_FOR", 10.0)
+    go_on.set()
+    await module.rights.hold(scope)
+    over.set()
+    assert not await module.rights.hold(scope)
+
+
 def test_what_one_credential_lost_another_one_keeps(api, client_for, user, turnstile, always):
     _, secret = ApiKey.issue(user=user, name="second")
     second = client_for(secret)
