@@ -60,8 +60,14 @@ class Scheduler(FIFOScheduler):
             )
 
     def clear_cancelled_requests(self) -> list[Any]:
-        """The states of the requests that were cancelled since the last step."""
+        """The states of the requests that were cancelled since the last step.
+
+        On a card a step of theirs may be under way, whose blocks are gone now: the library passes
+        over a finished request when that step is over, and would die of one that is not.
+        """
         cancelled: list[Any] = super().clear_cancelled_requests()
+        for state in cancelled:
+            state.status = RequestStatus.FINISHED
         if cancelled:
             self.block_new_requests = False
         return cancelled

@@ -63,7 +63,7 @@ def _of_folder(folder: Path, spec: ModelSpec, *, name: str, revision: str | None
         raise LoadFailed(
             f"{folder} has no config.json, so it is not a model folder. Check the path."
         ) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise LoadFailed(
             f"{folder / 'config.json'} cannot be read ({error}). Download it again."
         ) from error

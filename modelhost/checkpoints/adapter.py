@@ -18,7 +18,7 @@ import torch
 
 from modelhost.checkpoints.base import fingerprint
 from modelhost.checkpoints.published import tensors_of
-from modelhost.errors import LoadFailed
+from modelhost.errors import LoadFailed, first_line
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
@@ -87,7 +87,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise LoadFailed(_no_adapter(folder))
     try:
         config = json.loads(file.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LoadFailed(f"{file} is not JSON ({error}).") from error
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":
@@ -127,6 +127,10 @@ def _pairs(
         match = re.fullmatch(r"(.+)\.lora_([AB])(?:\.default)?\.weight", name)
         if match is None:
             raise LoadFailed(f"{folder} holds {name}, which is no part of a LoRA.")
+        if tensor.ndim != 2 or 0 in tensor.shape:
+            raise LoadFailed(
+                f"{folder} holds {name} with the shape {list(tensor.shape)}: it is no matrix."
+            )
         halves.setdefault(match[1].removeprefix(PREFIX), {})[match[2]] = tensor
     if not halves:
         raise LoadFailed(f"{folder} holds no matrices.")
@@ -140,8 +144,16 @@ def _pairs(
 
 
 def _scale(config: dict[str, Any], target: str, *, rank: int) -> float:
-    """alpha / r. A pattern names targets by the end of their path; as in peft the first counts."""
-    patterns = (config.get("alpha_pattern") or {}).items()
-    named = (value for pattern, value in patterns if re.fullmatch(rf"(.*\.)?({pattern})", target))
-    alpha = float(next(named, config.get("lora_alpha") or rank))
+    """alpha / r. A pattern names targets by the end of their path; as in peft the first counts.
+
+    Raises LoadFailed.
+    """
+    try:
+        patterns = (config.get("alpha_pattern") or {}).items()
+        named = (one for pattern, one in patterns if re.fullmatch(rf"(.*\.)?({pattern})", target))
+        alpha = float(next(named, config.get("lora_alpha") or rank))
+    except (AttributeError, TypeError, ValueError, OverflowError, re.error) as error:
+        raise LoadFailed(
+            f"{CONFIG} says no usable lora_alpha or alpha_pattern ({first_line(error)})."
+        ) from error
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

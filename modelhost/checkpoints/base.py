@@ -119,7 +119,7 @@ def indexed_files(index: Path) -> list[str]:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
         if not names or any(Path(name).name != name for name in names):
             raise ValueError("it must name files beside it")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         reason = first_line(error)
         raise LoadFailed(f"{index} is not usable: {reason}. Download it again.") from error
     return names

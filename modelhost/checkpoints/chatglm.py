@@ -135,7 +135,7 @@ def empty_model(folder: Path, config: GlmConfig) -> GlmForCausalLM:
     try:
         with torch.device("meta"):
             return GlmForCausalLM._from_config(config, attn_implementation="sdpa")
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, IndexError, RuntimeError, ArithmeticError) as error:
         raise LoadFailed(
             f"{folder / 'config.json'} describes no network that can be built "
             f"({first_line(error)}). Take the file of the release."

@@ -65,7 +65,7 @@ def glm_config(folder: Path, config: dict[str, Any]) -> GlmConfig:
         raise LoadFailed(
             f"{folder / 'config.json'} lacks the field {error}. Take the file of the release."
         ) from None
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise LoadFailed(
             f"{folder / 'config.json'} has a field of the wrong type ({error}). "
             "Take the file of the release."

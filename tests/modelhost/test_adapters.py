@@ -59,6 +59,16 @@ def instead(content: bytes) -> Callable[[Path], object]:
     return change
 
 
+def reshaped(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], object]:
+    """A way to break an adapter: each of its matrices so."""
+
+    def reshape(folder: Path) -> None:
+        file = folder / "adapter_model.safetensors"
+        save_file({name: change(matrix) for name, matrix in load_file(file).items()}, file)
+
+    return reshape
+
+
 def saved(state: object) -> bytes:
     file = io.BytesIO()
     torch.save(state, file)
@@ -85,6 +95,18 @@ UNFIT = {
     "code": (instead(saved(Path("x"))), "code, which is never run"),
     "a list": (instead(saved([torch.ones(1)])), "damaged"),
     "texts": (instead(saved({"a": "text"})), "damaged"),
+    "a text for alpha": (lambda f: change_adapter(f, lora_alpha="much"), "lora_alpha"),
+    "a list of patterns": (lambda f: change_adapter(f, alpha_pattern=["x"]), "alpha_pattern"),
+    "a pattern that is none": (
+        lambda f: change_adapter(f, alpha_pattern={"(": 1}),
+        "alpha_pattern",
+    ),
+    "a config that never ends": (
+        lambda f: (f / "adapter_config.json").write_text("[" * 100_000),
+        "adapter_config.json",
+    ),
+    "rows": (reshaped(lambda matrix: matrix.flatten().clone()), "no matrix"),
+    "no rank": (reshaped(lambda matrix: matrix[:0, :0].clone()), "no matrix"),
     "no names": (instead(saved({1: torch.ones(1)})), "damaged"),
 }
 

@@ -92,6 +92,29 @@ def test_who_is_cancelled_leaves_and_the_neighbours_do_not_notice(serve, ids_of)
     assert engine.active == 0
 
 
+def test_who_is_cancelled_while_a_step_fills_a_block_of_theirs_does_no_harm(serve, finish, ids_of):
+    engine = serve()
+    expected = ids_of(engine.submit(PROMPT, WARM))
+    scheduler = engine._manager.batch_processor.scheduler
+    schedule, leaving = scheduler.schedule_batch, []
+
+    def schedule_batch(*budgets):
+        batch, *rest = schedule(*budgets)
+        while leaving and any(row.complete_blocks for row in batch or ()):
+            leaving.pop().cancel()
+        return batch, *rest
+
+    scheduler.schedule_batch = schedule_batch
+    one = engine.submit(PROMPT, LONG, owner="ada")
+    leaving.append(one)
+    staying = engine.submit(PROMPT, WARM, owner="ada")
+
+    assert ids_of(staying) == expected
+    finish(one)
+    assert one.finish.reason is FinishReason.CANCELLED
+    assert engine.restarts == 0
+
+
 def test_more_than_the_cache_holds_is_put_back_and_computed_again(serve, ids_of, monkeypatch):
     roomy = serve()
     choice = Sampling(max_tokens=60, temperature=1.0, seed=5)
