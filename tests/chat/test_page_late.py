@@ -110,3 +110,15 @@ def test_a_conversation_that_arrives_late_does_not_take_back_what_is_newer(page,
     ask(page, "Three")
     expect(asked(page)).to_have_text(["One", "Two", "Three"])
     ended(page)
+
+
+def test_the_list_has_what_was_asked_and_left_before_it_had_an_answer(page):
+    button(page, "New conversation").click()
+    late = Late(page, "**/api/responses/*/")
+    ask(page, "Two")
+    late.made()
+    listed(page).get_by_text("One").click()
+
+    expect(listed(page)).to_have_text(["Two", "One"])
+    expect(asked(page)).to_have_text(["One"])
+    ended(page)

@@ -73,6 +73,7 @@ function goTo(address) {
 }
 
 function learn(id) {
+  if (id === null) return look();
   // replaceState: the page must not open what it already shows.
   history.replaceState(null, "", conversations.addressOf(id));
   $("search").value = ""; // the new one shall be seen
