@@ -115,7 +115,8 @@ async function lookOnce(mine) {
 function choose(version, index, part, step) {
   chosen = version;
   const done = showVersion(version, opened.view, () => {
-    transcript.focusVersion(exchanges.at(index)[part], step);
+    const turn = exchanges.at(index)[part];
+    if (turn) transcript.focusVersion(turn, step); // a prompt without words is not shown
   });
   reading = reading.then(() => done);
 }
