@@ -16,7 +16,7 @@ import * as versions from "./versions.js";
 // Why the server takes nothing now, though it may in a moment: docs/errors.md.
 const UNTIL_READY = ["model_loading", "model_failed", "server_stopping"];
 let stopping = null;
-let onNew = () => null; // gets the id of a new conversation, or null where that was left
+let onNew = () => null; // gets a new conversation's id, or null to read what there is
 
 export function whenNew(callback) {
   onNew = callback;
@@ -111,10 +111,11 @@ async function answer(exchange, address, body, undo) {
     if (!(error instanceof Refused)) throw error;
     // As if it had not been asked, with the reason beside it.
     undo();
+    if (id !== null) onNew(null); // it was, and only its row could not be read
     if (!exchanges.count()) transcript.showEmpty();
     composer.notice(error.message, UNTIL_READY.includes(error.code));
     watchModel(); // it may be the reason
-    return false;
+    return id !== null;
   }
 }
 
