@@ -10,6 +10,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import PAGE_VAR
 from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
 from django.template.loader import render_to_string
@@ -107,8 +108,10 @@ class Judging(ChatAdmin):
         try:
             rows = self.get_changelist_instance(asking).queryset
             oldest_first = "created_at" in rows.query.order_by
-            beyond = {f"created_at__{'gt' if oldest_first else 'lt'}": row.created_at}
-            below = rows.exclude(status__in=Response.ACTIVE).filter(**beyond)
+            beyond = {f"created_at__{'gte' if oldest_first else 'lte'}": row.created_at}
+            # Of one moment Django lists the greatest key first, in either direction.
+            above = {"created_at": row.created_at, "pk__gte": row.pk}
+            below = rows.exclude(status__in=Response.ACTIVE).filter(**beyond).exclude(**above)
             found: Response | None = below.prefetch_related(None).first()
         except (IncorrectLookupParameters, *UNREADABLE):
             return None
@@ -124,7 +127,10 @@ class Judging(ChatAdmin):
 
     def _store(self, request: HttpRequest, row: Response, form: VerdictForm) -> None:
         told = {**form.cleaned_data, "judged_at": timezone.now()}
-        Verdict.objects.update_or_create(told, response=row, reviewer_id=request.user.pk)
+        try:
+            Verdict.objects.update_or_create(told, response=row, reviewer_id=request.user.pk)
+        except IntegrityError as error:
+            raise Http404 from error  # the response was removed meanwhile
         self._note(request, row, f"Judged {told['value']}.")
 
     def _withdraw(self, request: HttpRequest, row: Response) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import httpx
+from django.contrib.auth import get_user_model
 from playwright.sync_api import Page, Route, expect
 
+from chat.models import Conversation
 from tests.chat.handling import answer, ask, asked, button, ended
 from tests.fakes import ScriptedEngine, Turnstile
 
@@ -198,3 +200,14 @@ def test_the_menu_of_a_narrow_screen_is_used_by_keyboard(signed_in, api, engine)
     expect(asked(signed_in)).to_have_text("Older")
     expect(menu).to_be_focused()
     ended(signed_in)
+
+
+def test_the_list_waits_for_a_server_that_is_away(signed_in, engine, problems):
+    problems.excuse("ERR_FAILED")
+    Conversation.objects.create(user=get_user_model().objects.get(), title="Capitals")
+    signed_in.route("**/api/conversations/", lambda route: route.abort(), times=1)
+    signed_in.goto("/")
+
+    expect(signed_in.get_by_role("link", name="Capitals")).to_be_visible()
+    expect(signed_in.get_by_role("alert")).to_be_hidden()
+    expect(signed_in.locator("#status")).to_have_text("")

@@ -110,3 +110,38 @@ def test_a_conversation_that_arrives_late_does_not_take_back_what_is_newer(page,
     ask(page, "Three")
     expect(asked(page)).to_have_text(["One", "Two", "Three"])
     ended(page)
+
+
+def test_the_list_has_what_was_asked_and_left_before_it_had_an_answer(page):
+    button(page, "New conversation").click()
+    late = Late(page, "**/api/responses/*/")
+    ask(page, "Two")
+    late.made()
+    listed(page).get_by_text("One").click()
+
+    expect(listed(page)).to_have_text(["Two", "One"])
+    expect(asked(page)).to_have_text(["One"])
+    ended(page)
+
+
+def test_what_the_server_took_is_read_again_and_not_asked_twice(page, problems):
+    problems.excuse("500")
+    page.route("**/api/responses/*/", lambda route: route.fulfill(status=500), times=1)
+    ask(page, "Two")
+
+    expect(page.get_by_role("alert")).to_have_text("The server answered with status 500.")
+    expect(asked(page)).to_have_text(["One", "Two"])
+    expect(page.get_by_label("Your prompt")).to_have_value("")
+    ended(page)
+    assert Prompt.objects.filter(content="Two").count() == 1
+
+
+def test_a_new_conversation_that_the_server_took_is_in_the_list(page, problems):
+    problems.excuse("500")
+    button(page, "New conversation").click()
+    page.route("**/api/responses/*/", lambda route: route.fulfill(status=500), times=1)
+    ask(page, "Two")
+
+    expect(listed(page)).to_have_text(["Two", "One"])
+    expect(page.get_by_label("Your prompt")).to_have_value("")
+    ended(page)

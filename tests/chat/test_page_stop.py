@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from chat.models import Prompt, Response
 from tests.chat.handling import answer, ask, asked, button, ended
 from tests.fakes import ScriptedEngine, Turnstile
+from tests.web import eventually
 
 pytest_plugins = ["tests.browser"]
 
@@ -82,3 +83,25 @@ def test_stop_works_after_a_reload_and_by_keyboard(signed_in, serve):
     turnstile.set()
     expect(signed_in.locator(".remark")).to_have_text("Stopped.")
     expect(signed_in.get_by_label("Your prompt")).to_be_focused()
+
+
+def test_stop_holds_for_whoever_opens_something_else_at_once(signed_in, serve):
+    turnstile = Turnstile()
+    serve(ScriptedEngine("Hello", ", ", "world", gate=turnstile))
+    signed_in.goto("/")
+    ask(signed_in, "Say it")
+    turnstile.admit()
+    expect(answer(signed_in)).to_have_text("Hello")
+    on_its_way = []
+    signed_in.route("**/stop", lambda route: on_its_way.append(route))
+    with signed_in.expect_request("**/stop"):
+        button(signed_in, "Stop").click()
+    button(signed_in, "New conversation").click()
+    expect(signed_in.get_by_text("What would you like to know?")).to_be_visible()
+    with signed_in.expect_response("**/stop"):
+        on_its_way[0].continue_()
+
+    turnstile.set()
+    eventually(lambda: not Response.objects.active().exists())
+    assert Response.objects.get().status == "stopped"
+    ended(signed_in)

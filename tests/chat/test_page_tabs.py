@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from chat.limits.readers import readers
 from chat.models import Prompt, Response
-from tests.chat.handling import answer, ask, asked, button, ended
+from tests.chat.handling import answer, ask, asked, button, edit, ended
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually
 
@@ -205,4 +205,27 @@ def test_the_way_on_from_what_is_missing_keeps_the_keyboard_at_the_next_look(
 
     signed_in.keyboard.press("Enter")
     expect(signed_in.get_by_label("Your prompt")).to_be_focused()
+    ended(signed_in)
+
+
+def test_what_is_being_edited_stays_at_the_next_look(signed_in, context, engine):
+    signed_in.goto("/")
+    ask(signed_in, "One")
+    ended(signed_in)
+    other = context.new_page()
+    other.goto(signed_in.url)
+    button(signed_in, "Edit this prompt").click()
+    editor = signed_in.get_by_label("Edit the prompt")
+    editor.fill("Uno")
+    look_at(other, [signed_in])
+    edit(other, 0, "Eins")
+    ended(other)
+
+    with signed_in.expect_event("requestfinished", lambda request: "/api/" in request.url):
+        look_at(signed_in, [other])
+    expect(signed_in.locator(".versions > span")).to_have_text("1 of 2")
+    expect(editor).to_be_focused()
+    editor.press("Enter")
+    expect(asked(signed_in)).to_have_text(["Uno"])
+    expect(signed_in.locator(".versions > span")).to_have_text("3 of 3")
     ended(signed_in)

@@ -6,6 +6,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from chat.models import Prompt
 from tests.chat.handling import answer, ask, asked, button, edit, ended
+from tests.chat.rows import answered
 from tests.fakes import ScriptedEngine
 
 pytest_plugins = ["tests.browser"]
@@ -114,4 +115,19 @@ def test_of_versions_that_are_chosen_quickly_the_last_is_shown(signed_in, serve)
         held[0].continue_()
     expect(button(signed_in, NEXT).nth(1)).to_be_focused()
     expect(said(signed_in)).to_have_text(["One", "B", "Two", "C"])
+    ended(signed_in)
+
+
+def test_a_version_without_words_is_chosen_and_gone_on_from(signed_in, user, engine):
+    called = answered(user, "", tool_calls=[{"name": "look", "arguments": {}}])
+    behind = {"conversation": called.prompt.conversation, "follows": called}
+    answered(user, "It found nothing.", prompt="", **behind)
+    answered(user, "It found one.", prompt="one", **behind)
+    Prompt.objects.filter(follows=called).update(role="tool")
+    signed_in.goto(f"/?conversation={called.prompt.conversation_id}")
+    button(signed_in, "Show the previous version").click()
+    expect(answer(signed_in)).to_have_text("It found nothing.")
+
+    ask(signed_in, "Go on")
+    expect(answer(signed_in)).to_have_text("Hello, world")
     ended(signed_in)

@@ -13,6 +13,7 @@ from django.contrib.auth.models import Permission
 from django.db import IntegrityError, transaction
 from django.test import Client
 
+from chat.admin.verdicts import VerdictForm
 from chat.models import Judgement, Response, Verdict, judged
 from tests.chat.rows import answered, left_behind
 
@@ -95,6 +96,18 @@ def test_who_goes_on_comes_to_the_next_one_that_the_list_shows(reviewer, user, o
         answer = judge_and_go_on(browser, rows[-1], kept)
         assert answer["Location"] == f"/admin/chat/response/?{urlencode(shown)}"
     assert len(verdicts()) == 3
+
+
+@pytest.mark.parametrize("order", ["", "o=0", "o=-0"])
+def test_who_goes_on_leaves_out_none_of_one_moment(reviewer, user, order):
+    browser = reviewer()
+    moment = answered(user, "one").created_at
+    for text in ("two", "three"):
+        answered(user, text, created_at=moment)
+    listed = browser.get(f"/admin/chat/response/?{order}").context["cl"].result_list
+    for row, following in pairwise(listed):
+        answer = judge_and_go_on(browser, row, urlencode({"_changelist_filters": order}))
+        assert answer["Location"].startswith(page_of(following))
 
 
 @pytest.mark.parametrize("shown", ["", "nonsense__regex=1", "user=%00", "created_at_from=%00"])
@@ -194,6 +207,18 @@ def test_a_response_that_is_not_there_cannot_be_judged(reviewer, row):
     row.prompt.conversation.delete()
 
     assert browser.post(f"/admin/chat/response/{row_id}/judge/").status_code == 404
+
+
+def test_a_response_that_is_removed_meanwhile_cannot_be_judged(reviewer, row, monkeypatch):
+    valid = VerdictForm.is_valid
+
+    def removed_then_valid(form: VerdictForm) -> bool:
+        row.prompt.conversation.delete()
+        return valid(form)
+
+    monkeypatch.setattr(VerdictForm, "is_valid", removed_then_valid)
+    assert judge(reviewer(), row, value="good").status_code == 404
+    assert verdicts() == []
 
 
 def test_the_list_shows_verdicts_and_filters_by_them(reviewer, user):

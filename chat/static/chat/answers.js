@@ -48,8 +48,8 @@ export async function follow(row, on, signal) {
 }
 
 /** End it where it is; whoever follows it hears `done`. */
-export function stop(id, signal) {
-  return post(`/api/responses/${id}/stop`, {}, { signal });
+export function stop(id) {
+  return post(`/api/responses/${id}/stop`, {});
 }
 
 /** Resolves when the tab can be seen. Over HTTP/1.1 a browser has six connections to a server, for

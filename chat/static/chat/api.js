@@ -61,7 +61,7 @@ export async function patiently(attempt, { onAway, signal, tries = Infinity }) {
 export function backOff(tried, signal) {
   return new Promise((resolve, reject) => {
     setTimeout(resolve, Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (tried - 1)));
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
   });
 }
 

@@ -16,7 +16,7 @@ import * as versions from "./versions.js";
 // Why the server takes nothing now, though it may in a moment: docs/errors.md.
 const UNTIL_READY = ["model_loading", "model_failed", "server_stopping"];
 let stopping = null;
-let onNew = () => null; // gets the id of a new conversation
+let onNew = () => null; // gets a new conversation's id, or null to read what there is
 
 export function whenNew(callback) {
   onNew = callback;
@@ -36,7 +36,7 @@ export function stopped() {
 export async function stopRunning() {
   stopping = ended();
   try {
-    await stop(current(), opened.view.signal);
+    await stop(current()); // also for whoever opens something else meanwhile
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     stopping = null;
@@ -82,6 +82,7 @@ export function again(exchange) {
  *  whether it took it, as far as is known. */
 async function answer(exchange, address, body, undo) {
   const mine = opened.view;
+  const isNew = opened.id === null;
   composer.notice();
   exchange.answer = transcript.addAnswer(() => again(exchange));
   toEnd(); // whoever asks wants to see it, wherever they were reading
@@ -95,11 +96,12 @@ async function answer(exchange, address, body, undo) {
     opened.newest = row.id;
     versions.add(row, exchange.follows);
     exchanges.markVersions();
-    if (opened.id === null) onNew((opened.id = row.conversation));
+    if (isNew) onNew((opened.id = row.conversation));
     await show(exchange, row, mine);
     return true;
   } catch (error) {
     if (mine.signal.aborted) {
+      if (isNew) onNew(null);
       // Something else is shown, and nothing asks this again by itself. Without an id nobody
       // knows whether the server heard it.
       if (id === null) composer.notice("What was sent last may not have reached the server.");
@@ -109,10 +111,11 @@ async function answer(exchange, address, body, undo) {
     if (!(error instanceof Refused)) throw error;
     // As if it had not been asked, with the reason beside it.
     undo();
+    if (id !== null) onNew(null); // it was, and only its row could not be read
     if (!exchanges.count()) transcript.showEmpty();
     composer.notice(error.message, UNTIL_READY.includes(error.code));
     watchModel(); // it may be the reason
-    return false;
+    return id !== null;
   }
 }
 

@@ -98,6 +98,11 @@ async function lookOnce(mine) {
     }
     // What is shown may be another version: only what nobody has seen yet leads away from that.
     if (endOf(path) === opened.newest) return;
+    if (transcript.isEdited()) {
+      versions.know(tree); // what is being written stays, until it is asked or left
+      exchanges.markVersions();
+      return;
+    }
     opened.newest = endOf(path);
     showBeside(path, tree, mine);
   } catch (error) {
@@ -110,7 +115,8 @@ async function lookOnce(mine) {
 function choose(version, index, part, step) {
   chosen = version;
   const done = showVersion(version, opened.view, () => {
-    transcript.focusVersion(exchanges.at(index)[part], step);
+    const turn = exchanges.at(index)[part];
+    if (turn) transcript.focusVersion(turn, step); // a prompt without words is not shown
   });
   reading = reading.then(() => done);
 }

@@ -1,7 +1,7 @@
 /* The list of conversations at the side: all of them, or those with the words that are looked for. */
 
-import { getJSON } from "./api.js";
 import { element } from "./elements.js";
+import { get } from "./reading.js";
 
 const FIRST = "/api/conversations/";
 const list = document.getElementById("conversations");
@@ -17,7 +17,7 @@ let loadingOlder = false;
 /** Load the newest conversations, or those behind the ones shown. Throws Refused. */
 export async function load(address = first()) {
   const look = looks;
-  const page = await getJSON(address);
+  const page = await get(address);
   if (look !== looks) return;
   const items = page.results.map(item);
   if (address === first()) replace(items);

@@ -73,6 +73,11 @@ function goTo(address) {
 }
 
 function learn(id) {
+  if (id === null) {
+    conversation.reread();
+    look();
+    return;
+  }
   // replaceState: the page must not open what it already shows.
   history.replaceState(null, "", conversations.addressOf(id));
   $("search").value = ""; // the new one shall be seen

@@ -9,7 +9,7 @@ import { showMissing } from "./transcript.js";
 const MISSING = "This conversation does not exist, or is not yours.";
 
 /** JSON, as soon as the server can be reached. */
-export function get(address, { signal }) {
+export function get(address, { signal } = {}) {
   return patiently(() => getJSON(address, signal), { onAway: away, signal });
 }
 

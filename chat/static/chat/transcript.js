@@ -130,6 +130,11 @@ export function focusVersion({ actions }, step) {
   ways.find((way) => !way.disabled)?.focus();
 }
 
+/** Whether a prompt is open to be asked anew. */
+export function isEdited() {
+  return box.querySelector(".editor") !== null;
+}
+
 /** A prompt as a form in its place: Enter asks, Escape leaves it as it was. What the server did
  *  not take is open again. */
 function openEditor({ root, text, actions }, content, onEdit) {
