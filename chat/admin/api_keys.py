@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
@@ -17,6 +18,8 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from chat.admin.filters import RevokedFilter, UserFilter
 from chat.admin.log import ChatAdmin
 from chat.models import ApiKey
+
+FIELDS_BESIDE = 3  # in a form that asks about keys, one field each: token, action, confirmation
 
 
 class NewKeyForm(forms.ModelForm):
@@ -117,12 +120,14 @@ class ApiKeyAdmin(ChatAdmin):
     @admin.action(permissions=["change"], description="Revoke the selected keys")
     def revoke(self, request: HttpRequest, rows: QuerySet[ApiKey]) -> Any:
         """End their use at once, once that is confirmed; responses keep pointing at them."""
-        usable = list(rows.filter(revoked_at=None))
+        found = rows.filter(revoked_at=None)
+        usable = list(found[: settings.DATA_UPLOAD_MAX_NUMBER_FIELDS - FIELDS_BESIDE])
         if not usable:
             self.message_user(request, "The selected keys are revoked already.", messages.WARNING)
             return None
         if "confirmed" not in request.POST:
-            question = "Revoke these keys? Programs that use them are refused from then on."
+            which = "these keys" if len(usable) == found.count() else f"these {len(usable)} first"
+            question = f"Revoke {which}? Programs that use them are refused from then on."
             return self.ask(request, "Revoke keys", question, usable)
         for key in usable:
             key.revoke()

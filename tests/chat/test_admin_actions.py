@@ -18,6 +18,7 @@ from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import eventually
 
 LIST = "/admin/chat/response/"
+KEYS = "/admin/chat/apikey/"
 
 
 def revoke(*keys: ApiKey, **more: str) -> dict[str, object]:
@@ -33,7 +34,7 @@ def notes(row: object) -> list[tuple[str, str]]:
 
 def test_keys_are_revoked_together_and_never_deleted(administrator, user):
     kept, taken = ApiKey.issue(user=user, name="kept")[0], ApiKey.issue(user=user, name="taken")[0]
-    answer = administrator.post("/admin/chat/apikey/", revoke(taken, confirmed="yes"), follow=True)
+    answer = administrator.post(KEYS, revoke(taken, confirmed="yes"), follow=True)
 
     assert b"1 key revoked." in answer.content
     kept.refresh_from_db()
@@ -45,7 +46,7 @@ def test_keys_are_revoked_together_and_never_deleted(administrator, user):
 
 def test_revoking_is_asked_about_first(administrator, user):
     key, _ = ApiKey.issue(user=user, name="the laptop")
-    page = administrator.post("/admin/chat/apikey/", revoke(key))
+    page = administrator.post(KEYS, revoke(key))
 
     assert b"Revoke these keys?" in page.content
     assert b"the laptop" in page.content
@@ -55,8 +56,8 @@ def test_revoking_is_asked_about_first(administrator, user):
 
 def test_who_revoked_a_key_is_noted_once(administrator, user):
     key, _ = ApiKey.issue(user=user)
-    administrator.post("/admin/chat/apikey/", revoke(key, confirmed="yes"))
-    again = administrator.post("/admin/chat/apikey/", revoke(key, confirmed="yes"), follow=True)
+    administrator.post(KEYS, revoke(key, confirmed="yes"))
+    again = administrator.post(KEYS, revoke(key, confirmed="yes"), follow=True)
 
     assert b"revoked already" in again.content
     assert notes(key) == [("root", "Revoked.")]
@@ -215,3 +216,15 @@ def test_a_person_with_conversations_is_deactivated_and_not_deleted(administrato
     assert b"permission to delete" in administrator.get(address).content
     assert administrator.post(address, {"post": "yes"}).status_code == 403
     user.refresh_from_db()
+
+
+def test_more_keys_than_a_form_may_have_fields_are_revoked_in_parts(administrator, user, settings):
+    settings.DATA_UPLOAD_MAX_NUMBER_FIELDS = 10
+    for _ in range(9):
+        ApiKey.issue(user=user)
+    for asked, left in (("these 7 first", 2), ("these keys", 0)):
+        page = administrator.post(KEYS, revoke(ApiKey.objects.first(), select_across="1"))
+        assert f"Revoke {asked}?" in page.content.decode()
+        confirmed = administrator.post(KEYS, revoke(*page.context["rows"], confirmed="yes"))
+        assert confirmed.status_code == 302
+        assert ApiKey.objects.filter(revoked_at=None).count() == left

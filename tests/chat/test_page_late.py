@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from chat.models import Prompt
 from tests.chat.handling import Late, ask, asked, button, edit, ended
+from tests.web import eventually
 
 pytest_plugins = ["tests.browser"]
 
@@ -145,3 +148,27 @@ def test_a_new_conversation_that_the_server_took_is_in_the_list(page, problems):
     expect(listed(page)).to_have_text(["Two", "One"])
     expect(page.get_by_label("Your prompt")).to_have_value("")
     ended(page)
+
+
+def test_a_proxy_that_takes_its_time_to_refuse_makes_nothing_else_wait(page, problems):
+    problems.excuse("503")
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        address = f"http://127.0.0.1:{proxy.getsockname()[1]}/"
+        taken: list[Route] = []
+
+        def take(route: Route) -> None:
+            taken.append(route)
+            route.continue_(url=address)
+
+        page.route(CONVERSATION, take, times=1)
+        page.reload(wait_until="commit")
+        eventually(lambda: page.evaluate("true") and taken)
+        connection = proxy.accept()[0]
+        with connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 503 Gone\r\nContent-Length: 100\r\n\r\n<html>")
+            page.evaluate("fetch('/api/conversations/')")  # the head arrives before this
+            button(page, "New conversation").click()
+            page.evaluate("fetch('/api/conversations/')")
+            expect(page.locator("#status")).to_have_text("")
+            ended(page)

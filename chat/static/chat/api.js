@@ -79,6 +79,7 @@ async function request(address, options) {
   }
   // The server says why in a problem document (RFC 9457).
   const problem = await response.json().catch(() => null);
+  options.signal?.throwIfAborted();
   const reason = problem?.detail ?? `The server answered with status ${response.status}.`;
   // What is only read may be asked for again also where the server itself said so.
   const away = AWAY.includes(response.status) && !(problem?.detail && options.method);
