@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from chat.limits.readers import Readers, TooManyStreams
-from chat.limits.request_slots import hold_nothing
+from chat.limits.request_slots import alone, hold_nothing
 
 MOST_WAITING = 8
 MOST_OF_ONE = 2  # of one address or person, one of which is looked at: else one has all places
@@ -49,7 +49,7 @@ class PasswordTurns:
         except TooManyStreams as error:
             raise TooManyLogIns from error
         try:
-            with self._in_turn():
+            with alone(self._turn):
                 self._rest()
                 begun = self._clock()
                 try:
@@ -60,16 +60,6 @@ class PasswordTurns:
                     raise
         finally:
             leave()
-
-    @contextmanager
-    def _in_turn(self) -> Iterator[None]:
-        if not self._turn.acquire(blocking=False):
-            hold_nothing()
-            self._turn.acquire()
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     def _rest(self) -> None:
         seconds = max(0.0, self._rest_until - self._clock())

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from chat.limits.admission import limits
 from chat.limits.readers import Readers
-from chat.limits.request_slots import hold_nothing
+from chat.limits.request_slots import alone
 
 LONG = 100_000  # characters; what is shorter takes a tenth of a second and waits for nobody
 
@@ -32,13 +32,8 @@ class LongPrompts:
             return
         leave = self._waiting.enter(caller)
         try:
-            if not self._turn.acquire(blocking=False):
-                hold_nothing()
-                self._turn.acquire()
-            try:
+            with alone(self._turn):
                 yield
-            finally:
-                self._turn.release()
         finally:
             leave()
 

@@ -87,3 +87,15 @@ def hold_nothing() -> None:
     """Call it before a wait: others need this thread's slot and its database connection."""
     request_slots.release()
     connections.close_all()
+
+
+@contextmanager
+def alone(turn: threading.Lock) -> Iterator[None]:
+    """Have this lock; whoever has to wait for it holds nothing meanwhile that others need."""
+    if not turn.acquire(blocking=False):
+        hold_nothing()
+        turn.acquire()
+    try:
+        yield
+    finally:
+        turn.release()
