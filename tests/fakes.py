@@ -250,6 +250,15 @@ class ScriptedEngine(PretendEngine):
         ticket.end(FinishReason.STOP)
 
 
+class Crowded(ScriptedEngine):
+    """Has as many ahead of whoever asks as the test says."""
+
+    ahead = 2
+
+    def position(self, ticket: Ticket) -> int:
+        return self.ahead
+
+
 def _calls(turn: Turn) -> str:
     return "".join(f" {call.name}{dict(call.arguments)}" for call in turn.tool_calls)
 

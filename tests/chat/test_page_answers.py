@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 from chat.models import Prompt, Response
 from tests.chat.handling import answer, ask, asked, button, edit, ended
 from tests.chat.rows import answered
-from tests.fakes import ScriptedEngine, Turnstile
+from tests.fakes import Crowded, ScriptedEngine, Turnstile
 
 pytest_plugins = ["tests.browser"]
 
@@ -120,12 +120,6 @@ def test_an_edit_can_be_left(signed_in, engine):
 
 
 def test_whoever_waits_sees_how_many_are_ahead(signed_in, serve):
-    class Crowded(ScriptedEngine):
-        ahead = 2
-
-        def position(self, ticket):
-            return self.ahead
-
     turnstile = Turnstile()
     engine = serve(Crowded(gate=turnstile))
     signed_in.goto("/")

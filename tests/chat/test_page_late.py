@@ -9,6 +9,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from chat.models import Prompt
 from tests.chat.handling import Late, ask, asked, button, edit, ended
+from tests.fakes import Crowded, Turnstile
 from tests.web import eventually
 
 pytest_plugins = ["tests.browser"]
@@ -96,6 +97,21 @@ def test_the_list_has_what_was_asked_while_it_was_on_its_way(page):
     late.arrive()
 
     expect(listed(page)).to_have_text(["Three", "Two", "One"])
+
+
+def test_a_list_that_arrives_late_does_not_take_back_how_many_are_ahead(page, serve):
+    turnstile = Turnstile()
+    serve(Crowded(gate=turnstile))
+    late = Late(page, LIST)
+    button(page, "New conversation").click()
+    ask(page, "Two")
+    late.made()
+    expect(page.locator("#status")).to_have_text("2 ahead of you")
+    late.arrive()
+
+    expect(page.locator("#status")).to_have_text("2 ahead of you")
+    turnstile.set()
+    ended(page)
 
 
 def test_a_conversation_that_arrives_late_does_not_take_back_what_is_newer(page, context):

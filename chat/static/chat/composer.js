@@ -5,6 +5,7 @@ import { fit } from "./transcript.js";
 const $ = (id) => document.getElementById(id);
 // Somebody else may log in in the same tab.
 const UNSENT = `unsent of ${document.querySelector(".user").textContent}`;
+const status = { ahead: 0, away: false }; // in the queue; whether the server cannot be reached
 
 /** What is written outlives this page: to reload it is what whoever is logged out is told. */
 export function keepUnsent() {
@@ -38,15 +39,22 @@ export function showRunning(id) {
   $("send").hidden = id !== null;
   $("stop").hidden = id === null;
   $("stop").disabled = !id;
-  if (id === null) $("status").textContent = "";
+  if (id === null) showStatus({ ahead: 0, away: false });
 }
 
 export function queued(position) {
-  $("status").textContent = position ? `${position} ahead of you` : "";
+  showStatus({ ahead: position });
 }
 
 export function away(isAway) {
-  $("status").textContent = isAway ? "Reconnecting …" : "";
+  showStatus({ away: isAway });
+}
+
+/** Both are told by whoever happens to know, in any order: neither takes the other back. */
+function showStatus(news) {
+  Object.assign(status, news);
+  const waiting = status.ahead ? `${status.ahead} ahead of you` : "";
+  $("status").textContent = status.away ? "Reconnecting …" : waiting;
 }
 
 /** Why something was not done; nothing takes it back, unless it is only so until there is a model. */
