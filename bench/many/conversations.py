@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import cycle, islice
 
-# Tokens of what the user says first: mostly little, sometimes a document.
+# Tokens of what the user says first: mostly little, sometimes a document, once a long one.
 LENGTHS = (
     *(40, 100, 24, 60, 30, 28, 150, 20, 70, 32, 90, 24, 240, 20, 50, 36),
     *(44, 24, 400, 30, 40, 80, 20, 28, 120, 28, 60, 1500, 24, 40, 36, 200),
+    *(52, 30, 90, 26, 44, 180, 22, 64, 36, 110, 20, 48, 28, 260, 34, 58),
+    *(24, 130, 40, 20, 76, 32, 54, 160, 26, 46, 84, 22, 300, 38, 62, 30),
 )
 LONGEST = max(LENGTHS)
 ENTRY = 22  # tokens of a line of the log book

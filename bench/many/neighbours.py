@@ -7,7 +7,7 @@ import time
 import psutil
 
 QUIET = 0.1  # of all cores, busy with other things, at most
-LOOK = 0.5  # seconds of a look
+LOOK = 0.2  # seconds of a look
 
 
 def busy() -> float:
