@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from bench.many.processes import ROOT
 from bench.many.report import DOCUMENT
 
@@ -12,8 +14,10 @@ SMALL = [*("--only", "rounds", "--rounds", "1", "--clients", "2"), *("--tokens",
 UNWRITTEN = ["--longest", "40", "--patience", "0", "--no-write"]
 HERE = ["--devices", "cpu", "--threads", "1"]
 ALONE = ["--without", "transformers serve,tutorial"]  # they need requirements-bench.txt
+SECONDS = 300  # it may be the first to convert the model and compile the kernels
 
 
+@pytest.mark.timeout(SECONDS)
 def test_the_bench_compares_equal_answers_and_writes_nothing_when_it_is_told():
     before = DOCUMENT.read_bytes()
     done = subprocess.run(
@@ -21,7 +25,7 @@ def test_the_bench_compares_equal_answers_and_writes_nothing_when_it_is_told():
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=SECONDS,
     )
 
     assert done.returncode == 0, done.stderr[-2000:]
