@@ -21,6 +21,8 @@ from tests.torture import proxy
 from tests.torture.proxy import Cut, How
 from tests.witness import witness_text
 
+pytestmark = pytest.mark.timeout(400)  # the first test compiles the programs
+
 NAME = "世界👋"
 ACCEPTED = event("accepted", 0, conversation="1eb4caec")
 DONE = event("done", 12, finish_reason="stop")
