@@ -100,7 +100,7 @@ def accept(question: Question, attempt: Attempt) -> Accepted:
 
 
 def _accept(question: Question, attempt: Attempt) -> Accepted:
-    if (earlier := attempt.earlier()) is not None:
+    if (earlier := _earlier(attempt)) is not None:
         with suppress(Http404):  # removed since it was found, and its key with it: asked anew
             return responses.join(earlier, question)
     if supervisor.draining:
@@ -123,6 +123,19 @@ def _accept(question: Question, attempt: Attempt) -> Accepted:
         known = history.before(prepared.steps)
     turns = [*known, question.turn]
     return Accepted(response.pk, response.prompt, live, turns, response.omitted)
+
+
+def _earlier(attempt: Attempt) -> Response | None:
+    """The response of an earlier attempt, to be joined.
+
+    Where that is being stopped, as when whoever waited for it left, its end comes first: half an
+    answer would look like a whole one.
+    """
+    earlier = attempt.earlier()
+    if earlier is not None and responses.is_being_stopped(earlier):
+        responses.settled(responses.follow(earlier))
+        return attempt.earlier()
+    return earlier
 
 
 def _prepare(question: Question, attempt: Attempt) -> Prepared:

@@ -29,6 +29,7 @@ from modelhost.errors import GenerationFailed
 
 GOES_ON = "The server is stopping; the response goes on when it is back, and can be followed then."
 LOOK = 0.5  # seconds between looks whether the one who waits is still there
+SETTLES_WITHIN = 2.0  # seconds that a stop waits for the row to say so
 PAUSE, TRIES = 0.05, 100  # seconds until a row that somebody else has is tried again; how often
 
 
@@ -91,10 +92,16 @@ def stop(response: Response) -> None:
         remote.request_stop(response)
 
 
-def settled(live: LiveResponse, *, within: float) -> bool:
-    """Block until a response that was stopped has its end, at most so many seconds; whether so."""
+def is_being_stopped(response: Response) -> bool:
+    """Whether somebody stopped it, here or elsewhere, and its row has no end yet."""
+    asked = response.stop_requested or supervisor.is_stopping(response.pk)
+    return response.active and asked
+
+
+def settled(live: LiveResponse) -> bool:
+    """Block until a response that was stopped has its end, for a moment; whether it has."""
     hold_nothing()
-    return live.wait(within)
+    return live.wait(SETTLES_WITHIN)
 
 
 def remove(conversation: Conversation, *, among: QuerySet[Conversation] | None = None) -> bool:

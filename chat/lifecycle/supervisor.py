@@ -183,6 +183,11 @@ class Supervisor:
             stop(*entry)
         return entry is not None
 
+    def is_stopping(self, response_id: UUID) -> bool:
+        """Whether somebody asked for the end of a generation that this process carries."""
+        entry = self._running.get(response_id)
+        return entry is not None and entry[0].stopped
+
     def left(self, live: LiveResponse) -> None:
         """A client that waited for it is gone: the last one may take the generation along."""
         entry = self._running.get(live.id)
