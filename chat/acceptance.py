@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
+from django.contrib.auth import get_user_model
+from django.db import IntegrityError, transaction
 from django.http import Http404
 from django.utils import timezone
+from rest_framework.exceptions import NotAuthenticated
 
 from chat import responses
 from chat.conversations import history, personas
@@ -94,13 +96,23 @@ def accept(question: Question, attempt: Attempt) -> Accepted:
 
     Raises ConversationBusy, Overloaded, TooManyStreams, KeyReused, ServerStopping, DiskFull and
     what the model host raises: Busy, NotReady, LoadFailed, BadTurns, BadSampling, PromptTooLong.
+    Http404 where it was to go into a conversation that was deleted meanwhile, NotAuthenticated
+    where the caller was.
     """
     with attempt.in_turn():
-        return _accept(question, attempt)
+        while True:
+            try:
+                return _accept(question, attempt)
+            except KeyTaken:
+                pass  # another process was faster: there is a row to join
+            except Http404:
+                if question.names_a_place:
+                    raise
+                # Else where its history was found is gone: it is stored anew.
 
 
 def _accept(question: Question, attempt: Attempt) -> Accepted:
-    if (earlier := attempt.earlier()) is not None:
+    if (earlier := _earlier(attempt)) is not None:
         with suppress(Http404):  # removed since it was found, and its key with it: asked anew
             return responses.join(earlier, question)
     if supervisor.draining:
@@ -112,9 +124,6 @@ def _accept(question: Question, attempt: Attempt) -> Accepted:
     try:
         response = _store(prepared, attempt)
         live = _start(response, prepared, leave)
-    except KeyTaken:
-        leave(served=False)
-        return _accept(question, attempt)  # another process was faster: there is a row to join
     except BaseException:
         leave(served=False)
         raise
@@ -123,6 +132,19 @@ def _accept(question: Question, attempt: Attempt) -> Accepted:
         known = history.before(prepared.steps)
     turns = [*known, question.turn]
     return Accepted(response.pk, response.prompt, live, turns, response.omitted)
+
+
+def _earlier(attempt: Attempt) -> Response | None:
+    """The response of an earlier attempt, to be joined.
+
+    Where that is being stopped, as when whoever waited for it left, its end comes first: half an
+    answer would look like a whole one.
+    """
+    earlier = attempt.earlier()
+    if earlier is not None and responses.is_being_stopped(earlier):
+        responses.settled(responses.follow(earlier))
+        return attempt.earlier()
+    return earlier
 
 
 def _prepare(question: Question, attempt: Attempt) -> Prepared:
@@ -152,23 +174,35 @@ def _place(question: Question, user: Any) -> history.Place:
 
 
 def _store(prepared: Prepared, attempt: Attempt) -> Response:
-    """One transaction: all of it is there afterwards, or nothing. Raises KeyTaken, KeyReused."""
+    """One transaction: all of it is there afterwards, or nothing.
+
+    Raises KeyTaken, KeyReused, NotAuthenticated.
+    """
+    try:
+        with transaction.atomic(durable=True):
+            return _insert(prepared, attempt)
+    except IntegrityError as error:
+        if get_user_model()._default_manager.filter(pk=attempt.user.pk).exists():
+            raise
+        raise NotAuthenticated from error  # who asks was deleted meanwhile
+
+
+def _insert(prepared: Prepared, attempt: Attempt) -> Response:
     question, place, response = prepared.question, prepared.place, prepared.draft(attempt)
-    with transaction.atomic(durable=True):
-        now = timezone.now()
-        if place.conversation is not None:
-            in_order = question.history is None and question.place is None
-            held = _hold(place.conversation, place.follows, in_order=in_order)
-            response.system = personas.to_keep(place.system, held)
-            now = held.next_moment()
-        prompt = history.store(
-            place, question.turn, user=attempt.user, surface=question.surface, now=now
-        )
-        response.prompt = prompt
-        response.created_at = max(now, prompt.created_at + timedelta(microseconds=1))
-        response.lease_until = timezone.now() + LEASE
-        insert(response)
-        attempt.remember(response)
+    now = timezone.now()
+    if place.conversation is not None:
+        in_order = question.history is None and question.place is None
+        held = _hold(place.conversation, place.follows, in_order=in_order)
+        response.system = personas.to_keep(place.system, held)
+        now = held.next_moment()
+    prompt = history.store(
+        place, question.turn, user=attempt.user, surface=question.surface, now=now
+    )
+    response.prompt = prompt
+    response.created_at = max(now, prompt.created_at + timedelta(microseconds=1))
+    response.lease_until = timezone.now() + LEASE
+    insert(response)
+    attempt.remember(response)
     return response
 
 

@@ -6,6 +6,10 @@ request's nor a row's: those pass, and whoever comes back is served.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import sleep
+from typing import TypeVar
+
 from django.db import (
     DEFAULT_DB_ALIAS,
     InterfaceError,
@@ -16,6 +20,10 @@ from django.db import (
 )
 from django.db.migrations.executor import MigrationExecutor
 
+from chat.limits.request_slots import request_slots
+
+Made = TypeVar("Made")
+
 SILENT = "The database does not answer."
 READ_ONLY = "The database takes nothing at the moment."
 OUTDATED = "The database is not prepared for this version of the service."
@@ -23,6 +31,8 @@ OUTDATED = "The database is not prepared for this version of the service."
 # PostgreSQL's names (https://www.postgresql.org/docs/current/errcodes-appendix.html) of what is no
 # OperationalError there: a standby or a primary that steps down, a table or column that is missing.
 STATES = {"25006": READ_ONLY, "42P01": OUTDATED, "42703": OUTDATED}
+
+PAUSE, TRIES = 0.05, 100  # seconds until a row that somebody else has is tried again; how often
 
 LOCKED = ("55P03", "40P01")  # a lock that is not there at once, or of which two wait for each other
 
@@ -41,6 +51,24 @@ def outage(error: Exception) -> str | None:
 def is_locked(error: Exception) -> bool:
     """Whether another session had the row, so that the same may work in a moment."""
     return getattr(error.__cause__, "sqlstate", "") in LOCKED
+
+
+def when_unlocked(work: Callable[[], Made]) -> Made:
+    """What a transaction returns that takes rows of responses under way, and waits for none.
+
+    The recorder writes many of these in one transaction, in an order of its own: who waited for
+    one of them and had another would lock out both (PostgreSQL). So it is tried again from its
+    beginning. Raises OperationalError where another session keeps a row.
+    """
+    for left in reversed(range(TRIES)):
+        try:
+            return work()
+        except OperationalError as error:
+            if not left or not is_locked(error):
+                raise
+        request_slots.release()
+        sleep(PAUSE)
+    raise AssertionError("the last try returns or raises")
 
 
 def missing_migrations() -> list[str]:

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.shortcuts import render
 from django.views import defaults
 
-from chat.errors import UNFORESEEN, Code, Failure, is_of_openai, respond
+from chat.failures import UNFORESEEN, Code, Failure, is_of_openai, respond
 
 ADMIN = "/admin/"
 NOTHING = "There is nothing here."

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.db import connections
 from django.http import HttpRequest
 from django.utils import timezone
 from rest_framework.exceptions import ValidationError
 
 from chat.access.callers import Caller
+from chat.limits.request_slots import alone
 from chat.models import ApiKey, IdempotencyKey, Response
 
 HEADER = "Idempotency-Key"
@@ -169,13 +169,8 @@ class _KeyLocks:
             turn, count = self._going.get(name, (threading.Lock(), 0))
             self._going[name] = turn, count + 1
         try:
-            if not turn.acquire(blocking=False):
-                connections.close_all()  # whoever has the turn needs one, and a pool has few
-                turn.acquire()
-            try:
+            with alone(turn):
                 yield
-            finally:
-                turn.release()
         finally:
             with self._lock:
                 turn, count = self._going.pop(name)

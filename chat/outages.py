@@ -6,7 +6,8 @@ from django.http import HttpRequest, JsonResponse
 from django.utils.deprecation import MiddlewareMixin
 
 from chat.database import outage
-from chat.errors import failure_of, respond
+from chat.errors import failure_of
+from chat.failures import respond
 
 
 class Outages(MiddlewareMixin):

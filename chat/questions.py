@@ -65,6 +65,11 @@ class Question:
     on_disconnect: Response.OnDisconnect = Response.OnDisconnect.FINISH
 
     @property
+    def names_a_place(self) -> bool:
+        """Whether the caller said where it goes; else its history is looked for."""
+        return self.conversation is not None or self.place is not None
+
+    @property
     def turn(self) -> Turn:
         return Turn(self.role, self.content)
 

@@ -7,29 +7,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from time import sleep
 from uuid import UUID
 
 from django.core.exceptions import ObjectDoesNotExist
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404
 
 from chat.connections import Connection
 from chat.conversations import history
-from chat.database import is_locked
+from chat.database import when_unlocked
 from chat.errors import ServerStopping, Unanswered
 from chat.lifecycle import remote
 from chat.lifecycle.live import LiveResponse, Outcome
 from chat.lifecycle.supervisor import supervisor
-from chat.limits.request_slots import hold_nothing, request_slots
+from chat.limits.request_slots import hold_nothing
 from chat.models import Conversation, Response
 from chat.questions import Accepted, Question
 from modelhost.errors import GenerationFailed
 
 GOES_ON = "The server is stopping; the response goes on when it is back, and can be followed then."
 LOOK = 0.5  # seconds between looks whether the one who waits is still there
-PAUSE, TRIES = 0.05, 100  # seconds until a row that somebody else has is tried again; how often
+SETTLES_WITHIN = 2.0  # seconds that a stop waits for the row to say so
 
 
 def join(response: Response, question: Question) -> Accepted:
@@ -91,10 +90,16 @@ def stop(response: Response) -> None:
         remote.request_stop(response)
 
 
-def settled(live: LiveResponse, *, within: float) -> bool:
-    """Block until a response that was stopped has its end, at most so many seconds; whether so."""
+def is_being_stopped(response: Response) -> bool:
+    """Whether somebody stopped it, here or elsewhere, and its row has no end yet."""
+    asked = response.stop_requested or supervisor.is_stopping(response.pk)
+    return response.active and asked
+
+
+def settled(live: LiveResponse) -> bool:
+    """Block until a response that was stopped has its end, for a moment; whether it has."""
     hold_nothing()
-    return live.wait(within)
+    return live.wait(SETTLES_WITHIN)
 
 
 def remove(conversation: Conversation, *, among: QuerySet[Conversation] | None = None) -> bool:
@@ -104,32 +109,19 @@ def remove(conversation: Conversation, *, among: QuerySet[Conversation] | None =
     where another session keeps a row of it.
     """
     candidates = Conversation.objects.all() if among is None else among
-    for left in reversed(range(TRIES)):
-        try:
-            under_way = _remove(candidates.filter(pk=conversation.pk))
-            break
-        except OperationalError as error:
-            if not left or not is_locked(error):
-                raise
-        request_slots.release()
-        sleep(PAUSE)
+    under_way = when_unlocked(lambda: _remove(candidates.filter(pk=conversation.pk)))
     for response_id in under_way or ():
         supervisor.recheck(response_id)
     return under_way is not None
 
 
 def _remove(rows: QuerySet[Conversation]) -> list[UUID] | None:
-    """Delete the one that there is; what was being answered in it. None: there is none.
-
-    The recorder writes many responses in one transaction, in an order of its own: who waited for
-    one of them and had another would lock out both (PostgreSQL), so nobody waits here.
-    """
+    """Delete the one that there is; what was being answered in it. None: there is none."""
     with transaction.atomic():
         # As `_hold` does: Django looks for all that depends on it before it deletes any of it.
         held = rows.select_for_update(of=("self",)).first()
         if held is None:
             return None
-        active = Response.objects.active().filter(prompt__conversation=held).only("pk")
-        under_way = [row.pk for row in active.select_for_update(of=("self",), nowait=True)]
+        under_way = Response.objects.filter(prompt__conversation=held).hold_active()
         held.delete()
         return under_way

@@ -8,7 +8,7 @@ import sys
 
 from chat.access.callers import Scope
 from chat.connections import Application, Message, Receive, Send
-from chat.errors import Code, Failure
+from chat.failures import Code, Failure
 from chat.monitoring import metrics
 from llmsite import cross_origin
 

@@ -17,7 +17,7 @@ from django.conf import settings
 from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol
 from twisted.web.http import _GenericHTTPChannelProtocol
 
-from chat.errors import Failure
+from chat.failures import Failure
 from chat.monitoring import metrics
 from llmsite import cross_origin, request_ids, sockets
 from llmsite.arrivals import ArrivingChannel

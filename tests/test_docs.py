@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from django.urls import URLPattern, get_resolver
 
-from chat.errors import Code
+from chat.failures import Code
 from chat.models import Response
 from chat.views.metrics import registry
 from tests import modules

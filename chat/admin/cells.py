@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from django.utils.html import format_html, format_html_join
@@ -58,9 +59,9 @@ def answer_block(row: Response) -> SafeString:
     return lines if calls and not row.text else text_block(row.text) + lines
 
 
-def seconds(start: Any, end: Any) -> str:
-    """How long it was from one moment to the other."""
-    return f"{(end - start).total_seconds():.2f} s" if start and end else NOTHING
+def seconds(start: datetime | None, end: datetime | None) -> str:
+    """How long it was from one moment to the other, unless a clock was set back in between."""
+    return f"{(end - start).total_seconds():.2f} s" if start and end and end >= start else NOTHING
 
 
 def _json(value: Any) -> str:

@@ -67,13 +67,13 @@ class ResponseColumns:
     @admin.display(description="status", ordering="status")
     def status_label(self, row: Response) -> SafeString:
         if row.imported:
-            return display_for_label("imported", "–", True)
-        return display_for_label((row.status, row.get_status_display()), "–", LABELS)
+            return display_for_label("imported", NOTHING, True)
+        return display_for_label((row.status, row.get_status_display()), NOTHING, LABELS)
 
     @admin.display(description="tokens")
     def tokens(self, row: Response) -> str:
         counts = (row.prompt_tokens, row.completion_tokens)
-        return " → ".join("–" if count is None else str(count) for count in counts)
+        return " → ".join(NOTHING if count is None else str(count) for count in counts)
 
     @admin.display(description="first token")
     def first_token(self, row: Response) -> str:
@@ -87,18 +87,18 @@ class ResponseColumns:
     @admin.display(description="speed")
     def speed(self, row: Response) -> str:
         if not (row.first_token_at and row.finished_at and row.completion_tokens):
-            return "–"
+            return NOTHING
         took = (row.finished_at - row.first_token_at).total_seconds()
-        return f"{(row.completion_tokens - 1) / took:.1f} tokens/s" if took > 0 else "–"
+        return f"{(row.completion_tokens - 1) / took:.1f} tokens/s" if took > 0 else NOTHING
 
     @admin.display(description="not seen by the model")
     def unseen(self, row: Response) -> str:
         """The context receipt: earlier turns that did not fit, as ids that the search finds."""
-        return f"{len(row.omitted)} turns: {', '.join(row.omitted)}" if row.omitted else "–"
+        return f"{len(row.omitted)} turns: {', '.join(row.omitted)}" if row.omitted else NOTHING
 
     @admin.display(description="key", ordering="api_key")
     def key_name(self, row: Response) -> str:
-        return row.api_key.name if row.api_key else "–"
+        return row.api_key.name if row.api_key else NOTHING
 
     @admin.display(description="stop texts")
     def stop_texts(self, row: Response) -> SafeString | str:

@@ -9,7 +9,7 @@ from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import PAGE_VAR
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.db import IntegrityError
 from django.http import Http404, HttpRequest, HttpResponse, QueryDict
 from django.shortcuts import redirect
@@ -113,7 +113,7 @@ class Judging(ChatAdmin):
             above = {"created_at": row.created_at, "pk__gte": row.pk}
             below = rows.exclude(status__in=Response.ACTIVE).filter(**beyond).exclude(**above)
             found: Response | None = below.prefetch_related(None).first()
-        except (IncorrectLookupParameters, *UNREADABLE):
+        except (IncorrectLookupParameters, SuspiciousOperation, *UNREADABLE):
             return None
         return found
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 
+from chat.database import when_unlocked
 from chat.models import Conversation, Response
 
 
@@ -34,8 +36,13 @@ def seen(response: Response) -> str:
 def change(conversation: Conversation, **columns: Any) -> bool:
     """Change columns of a conversation, its persona for what comes; whether it is still there.
 
-    What was said before keeps the persona that it was said under.
+    What was said before keeps the persona that it was said under. Raises OperationalError where
+    another session keeps a row of it.
     """
+    return when_unlocked(lambda: _change(conversation, columns))
+
+
+def _change(conversation: Conversation, columns: Mapping[str, Any]) -> bool:
     with transaction.atomic():
         rows = Conversation.objects.filter(pk=conversation.pk)
         held = rows.select_for_update().first()
@@ -43,6 +50,7 @@ def change(conversation: Conversation, **columns: Any) -> bool:
             return False
         if columns.get("system", held.system) != held.system:
             said = Response.objects.filter(prompt__conversation=held, system=None)
+            said.hold_active()
             said.update(system=held.system)
         if columns:
             rows.update(**columns)

@@ -20,21 +20,19 @@ import contextvars
 import logging
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from uuid import UUID
 
 from django.db import connections
-from django.utils import timezone
 
 from chat.lifecycle.live import LiveResponse
+from chat.lifecycle.lives import Lives
+from chat.lifecycle.pump import pump, stop, suspend
 from chat.lifecycle.record import Record
-from chat.lifecycle.upkeep import Running, Upkeep, stop
-from chat.monitoring import metrics
+from chat.lifecycle.upkeep import Running, Upkeep
 from modelhost.ticket import Ticket
-from modelhost.types import Finish, FinishReason, Usage
 
 logger = logging.getLogger(__name__)
 
@@ -60,10 +58,10 @@ class Supervisor:
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
         self._running: Running = {}
-        self._lives: weakref.WeakValueDictionary[UUID, LiveResponse] = weakref.WeakValueDictionary()
+        self._lives = Lives()
         self._tasks: set[asyncio.Task[None]] = set()
         self._upkeep = Upkeep(
-            self._running, lives=self._all_lives, live=self.live, adopt=self.adopt
+            self._running, lives=self._lives.all, live=self.live, adopt=self.adopt
         )
         self._hurry = threading.Event()
         self._round_at = 0.0
@@ -125,14 +123,14 @@ class Supervisor:
             thread = self._thread
             self._stopping, self._recover = True, False
             for record, ticket in list(self._running.values()):
-                _suspend(record, ticket)
+                suspend(record, ticket)
             self._loop.call_soon_threadsafe(self._wake.set)
         if thread is not None:
             thread.join(timeout)
         with self._lock:
             if self._thread is thread:
                 self._thread = None
-        for live in self._all_lives():
+        for live in self._lives.all():
             live.suspend()
 
     # What requests do with it.
@@ -142,15 +140,7 @@ class Supervisor:
 
         Whether it is generated here or elsewhere: someone who holds it sees it grow and end.
         """
-        with self._lock:
-            live = self._lives.get(response_id)
-            if live is None or (live.ended and live.outcome is None):  # it was suspended
-                live = self._lives[response_id] = LiveResponse(response_id)
-            return live
-
-    def _all_lives(self) -> list[LiveResponse]:
-        with self._lock:  # others add to it
-            return list(self._lives.values())
+        return self._lives.of(response_id)
 
     def watch(self, live: LiveResponse) -> None:
         """Keep it up to its row while somebody holds it."""
@@ -173,7 +163,7 @@ class Supervisor:
         # An empty context: a task that inherits the request's keeps its database handle alive.
         self._loop.call_soon_threadsafe(self._spawn, record, ticket, context=contextvars.Context())
         if self._stopping:  # the process began to end in between
-            _suspend(record, ticket)
+            suspend(record, ticket)
             record.live.suspend()
 
     def cancel(self, response_id: UUID) -> bool:
@@ -182,6 +172,11 @@ class Supervisor:
         if entry is not None:
             stop(*entry)
         return entry is not None
+
+    def is_stopping(self, response_id: UUID) -> bool:
+        """Whether somebody asked for the end of a generation that this process carries."""
+        entry = self._running.get(response_id)
+        return entry is not None and entry[0].stopped
 
     def left(self, live: LiveResponse) -> None:
         """A client that waited for it is gone: the last one may take the generation along."""
@@ -223,27 +218,8 @@ class Supervisor:
         task.add_done_callback(self._tasks.discard)
 
     async def _pump(self, record: Record, ticket: Ticket) -> None:
-        record.started_at = record.started_at or timezone.now()
-        try:
-            finish = await self._take(record, ticket)
-        except Exception:  # without an end its row would be renewed, and waited for, for ever
-            logger.exception("response %s cannot be carried on", record.live.id)
-            ticket.cancel()
-            usage = ticket.finish.usage if ticket.finish else Usage(0, len(record.token_ids))
-            finish = Finish(FinishReason.ERROR, usage, "The response could not be carried on.")
-        if record.stored is None:  # else it was given up, and its row says so
-            record.settle(finish)
+        await pump(record, ticket)
         self._wake.set()  # an end is written at once, with everything else that is new
-
-    async def _take(self, record: Record, ticket: Ticket) -> Finish:
-        async for piece in ticket:
-            # What was held back stays so until more is known, which the next process makes.
-            if piece.token_ids or not record.goes_on_elsewhere(ticket.finish):
-                record.take(piece)
-                metrics.made(len(piece.token_ids))
-        if ticket.finish is None:
-            raise RuntimeError("a ticket ended without a finish")
-        return ticket.finish
 
     async def _run(self) -> None:
         with ThreadPoolExecutor(1, thread_name_prefix="chat-recorder") as database:
@@ -283,15 +259,6 @@ def _with_a_connection(work: Callable[[], None]) -> None:
         work()
     finally:
         connections.close_all()
-
-
-def _suspend(record: Record, ticket: Ticket) -> None:
-    """Cut a generation for the next process; one that has its end already keeps that.
-
-    Done twice it is still cut, although the ticket has its end by then.
-    """
-    record.suspended = record.suspended or ticket.finish is None
-    ticket.cancel()
 
 
 supervisor = Supervisor()

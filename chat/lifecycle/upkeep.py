@@ -19,6 +19,7 @@ from chat import idempotency
 from chat.database import missing_migrations
 from chat.lifecycle import recovery, remote
 from chat.lifecycle.live import LiveResponse, Outcome
+from chat.lifecycle.pump import stop
 from chat.lifecycle.record import Hold, Record
 from chat.lifecycle.recorder import commit
 from chat.models import Response
@@ -175,9 +176,3 @@ class Upkeep:
         if entry is not None:
             record.on_end()
             entry[1].cancel()
-
-
-def stop(record: Record, ticket: Ticket) -> None:
-    """End a generation because somebody asked for it."""
-    record.stopped = True
-    ticket.cancel()

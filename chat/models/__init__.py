@@ -1,7 +1,9 @@
-"""The rows: what was said (`record`), who may say it (`access`), how it is judged (`review`)."""
+"""The rows: what was said, who may say it (`access`), how it is judged (`review`)."""
 
 from chat.models.access import ApiKey, IdempotencyKey
-from chat.models.record import Conversation, Prompt, Response, shorten
+from chat.models.conversation import Conversation
+from chat.models.prompt import Prompt
+from chat.models.response import Response, shorten
 from chat.models.review import Judgement, Verdict, judged
 
 __all__ = [

@@ -62,7 +62,8 @@ class ApiKey(models.Model):
     def touch(self) -> None:
         """Note the use, at most once a minute: authentication should not cost a write each time."""
         now = timezone.now()
-        if self.last_used_at is None or now - self.last_used_at > KEY_USE_RESOLUTION:
+        # Either way: a clock that was set back must not keep a use that is still to come.
+        if self.last_used_at is None or abs(now - self.last_used_at) > KEY_USE_RESOLUTION:
             type(self).objects.filter(pk=self.pk).update(last_used_at=now)
 
     def revoke(self) -> None:

@@ -10,7 +10,7 @@ from rest_framework.permissions import IsAdminUser
 from rest_framework.request import Request
 from rest_framework.views import APIView
 
-from chat.errors import Code
+from chat.failures import Code
 from chat.models import Response
 from chat.monitoring.gauges import Gauges
 from chat.monitoring.health import FRESH

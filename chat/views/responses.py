@@ -23,8 +23,6 @@ from chat.wire.representations import AnswerSerializer, ResponseRowSerializer
 from chat.wire.requests import CursorSerializer, RegenerateSerializer
 from modelhost.types import Role
 
-SETTLES_WITHIN = 2.0  # seconds that a stop waits for the row to say so
-
 EVENTS = OpenApiResponse(description="text/event-stream: the text behind the cursor, then its end")
 
 
@@ -68,7 +66,7 @@ class ResponseStop(APIView):
         response = own_response(request.user, pk)
         live = responses.follow(response)
         responses.stop(response)
-        responses.settled(live, within=SETTLES_WITHIN)
+        responses.settled(live)
         return APIResponse(ResponseRowSerializer(own_response(request.user, pk)).data)
 
 

@@ -14,7 +14,8 @@ from chat import acceptance, responses
 from chat.access.callers import Caller
 from chat.access.ownership import own_conversation, own_response
 from chat.connections import Connection
-from chat.errors import UNFORESEEN, Code, Failure, failure_of
+from chat.errors import failure_of
+from chat.failures import UNFORESEEN, Code, Failure
 from chat.idempotency import HEADER, Attempt, digest
 from chat.lifecycle.live import LiveResponse
 from chat.limits.readers import TooManyStreams

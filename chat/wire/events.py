@@ -10,7 +10,7 @@ from uuid import UUID
 
 from django.utils import timezone
 
-from chat.errors import UNFORESEEN, Code
+from chat.failures import UNFORESEEN, Code
 from chat.lifecycle.live import LiveResponse, Outcome
 from chat.models import Response
 from chat.questions import Accepted

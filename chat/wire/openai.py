@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
-from chat.errors import UNFORESEEN, Code, Failure
+from chat.failures import UNFORESEEN, Code, Failure
 from chat.lifecycle.live import LiveResponse, Outcome
 from chat.questions import Accepted
 from chat.wire import events

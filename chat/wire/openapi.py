@@ -1,6 +1,7 @@
 """What every operation has and no view says: errors, streams, headers, an example to try.
 
-drf-spectacular's postprocessing hook; the shapes are those of `chat.errors` and `chat.wire.events`.
+drf-spectacular's postprocessing hook; the shapes are those of `chat.failures` and
+`chat.wire.events`.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from chat.errors import OPENAI_PREFIX, PROBLEM_JSON, Code
+from chat.failures import OPENAI_PREFIX, PROBLEM_JSON, Code
 from chat.wire.completion_requests import KINDS, NEUTRAL, RECORDED
 from chat.wire.descriptions import of_field
 

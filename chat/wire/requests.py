@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from chat.models import Response
+from chat.models.conversation import TITLE_LENGTH
 from chat.questions import SamplingOptions
 from chat.wire.fields import (
     ClosedSerializer,
@@ -133,7 +134,7 @@ class SendMessageSerializer(ClosedSerializer):
 class ConversationSerializer(ClosedSerializer):
     """The body that creates or changes a conversation."""
 
-    title = TextField(required=False, allow_blank=True, max_length=120)
+    title = TextField(required=False, allow_blank=True, max_length=TITLE_LENGTH)
     system = TextField(required=False, allow_blank=True, max_length=100_000)
 
 

@@ -196,3 +196,12 @@ def test_a_key_opens_no_admin(api, user):
     user.is_staff = user.is_superuser = True
     user.save()
     assert api.get(LIST).status_code == 302
+
+
+def test_no_duration_is_shown_of_what_began_before_a_clock_was_set_back(administrator, user):
+    moments = {"first_token_at": NOON - timedelta(hours=1), "finished_at": NOON}
+    row = asked(user, "Hello", **moments)
+    page = administrator.get(f"{LIST}{row.pk}/change/").content.decode()
+
+    assert "-3600" not in page
+    assert "0.00 s" in page

@@ -91,6 +91,13 @@ def test_the_last_use_is_kept_to_the_minute(api, key):
     assert ApiKey.objects.get().last_used_at >= first
 
 
+def test_a_clock_that_was_set_back_keeps_no_use_that_is_still_to_come(api, key):
+    ApiKey.objects.update(last_used_at=timezone.now() + timedelta(days=1))
+    api.get(URL)
+
+    assert ApiKey.objects.get().last_used_at <= timezone.now()
+
+
 def test_a_refused_key_was_not_used(client_for, user):
     row, secret = ApiKey.issue(user=user)
     row.revoke()

@@ -11,6 +11,7 @@ import sys
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from chat.management.commands import serve as serving
 from chat.models import ApiKey, Response
@@ -78,6 +79,9 @@ def test_ask_in_anothers_name(user, engine):
         (["  "], "empty"),
         (["a\udc80b"], "surrogates"),
         (["a", "--temperature", "3"], "temperature"),
+        (["a", "--user", ""], "user name"),
+        (["a", "--user", "a b"], "user name"),
+        (["a", "--user", "x" * 151], "user name"),
         (["a", "--temperature", "nan"], "temperature"),
         (["a", "--max-tokens", "0"], "max_tokens"),
         (["a", "--seed", str(1 << 63)], "seed"),
@@ -190,3 +194,17 @@ def test_an_account_that_could_not_be_shown_is_not_there(db):
     with pytest.raises(OSError, match="No space"):
         serving.Command(stdout=Full())._first_account()
     assert not get_user_model().objects.exists()
+
+
+def test_ask_finds_a_user_by_another_spelling_of_the_name(user, engine):
+    ask("Say it", "--user", "ａｄａ")
+    assert Response.objects.get().user == user
+
+
+def test_ask_says_that_the_disk_is_full(transactional_db, engine, settings):
+    settings.LLMSITE_DISK_RESERVE = 1 << 62
+    if connection.vendor == "sqlite":
+        with pytest.raises(CommandError, match="disk is nearly full"):
+            ask("Say it")
+    else:
+        assert ask("Say it") == "Hello, world\n", "another machine's disk"

@@ -8,7 +8,8 @@ from django.test import Client
 from rest_framework.exceptions import Throttled, ValidationError
 
 from chat import acceptance
-from chat.errors import Code, Failure, failure_of
+from chat.errors import failure_of
+from chat.failures import Code, Failure
 from chat.models import Conversation, Prompt
 from chat.views import completions, conversations, messages
 from chat.wire.completion_requests import CompletionSerializer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,13 +12,17 @@ from django.utils import timezone
 
 from chat import acceptance, idempotency, responses
 from chat.idempotency import Attempt, KeyReused
+from chat.lifecycle import upkeep
+from chat.lifecycle.live import LiveResponse
+from chat.lifecycle.record import Record
 from chat.limits.admission import admission
 from chat.models import Conversation, IdempotencyKey, Prompt, Response
 from chat.questions import Accepted, Question
 from tests.chat.meanwhile import Rendering
 from tests.chat.refusals import named
-from tests.chat.rows import answered
-from tests.fakes import ScriptedEngine
+from tests.chat.rows import answered, carried_elsewhere
+from tests.fakes import ScriptedEngine, Turnstile
+from tests.web import eventually
 
 MESSAGE = "/chat/new/message/"
 COMPLETION = "/v1/chat/completions"
@@ -146,3 +152,46 @@ def test_another_process_may_have_taken_the_key_for_something_else(user, serve, 
     assert Prompt.objects.count() == Response.objects.count() == 1
     assert engine.prompts == []
     assert admission.total == before
+
+
+def test_what_is_being_stopped_is_not_joined(user, serve, monkeypatch):
+    """Half an answer would look like a whole one. Its row says so only when that is written."""
+    gate, written = Turnstile(), threading.Event()
+    engine, commit = serve(ScriptedEngine("Hello", ", world", gate=gate)), upkeep.commit
+    attempt, question = Attempt(user, key="one"), Question(content="Hi", surface="test")
+    first = acceptance.accept(question, attempt)
+    gate.admit()
+    eventually(lambda: Response.objects.filter(text="Hello").exists())
+
+    def late(records: Sequence[Record]) -> Exception | None:
+        assert written.wait(10)
+        return commit(records)
+
+    def settled(live: LiveResponse) -> bool:
+        written.set()
+        return live.wait(10)
+
+    monkeypatch.setattr(upkeep, "commit", late)
+    monkeypatch.setattr(responses, "settled", settled)
+    responses.stop(Response.objects.get())
+    gate.set()
+    second = acceptance.accept(question, attempt)
+
+    assert second.live.wait(10)
+    assert (first.live.text, second.live.text) == ("Hello", "Hello, world")
+    assert len(engine.prompts) == 2
+
+
+def test_nor_what_is_being_stopped_by_another_process(user, engine, monkeypatch):
+    theirs = carried_elsewhere(user, "Hel", stop_requested=True)
+    IdempotencyKey.objects.create(user=user, key="one", response=theirs)
+
+    def settled(live: LiveResponse) -> bool:
+        """What the other process does when it sees the request."""
+        return bool(Response.objects.filter(pk=theirs.pk).update(status="stopped"))
+
+    monkeypatch.setattr(responses, "settled", settled)
+    accepted = acceptance.accept(Question(content="Hi", surface="test"), Attempt(user, key="one"))
+
+    assert accepted.live.wait(10)
+    assert accepted.live.text == "Hello, world"

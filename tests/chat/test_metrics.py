@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from chat.errors import Code
+from chat.failures import Code
 from chat.lifecycle.supervisor import supervisor
 from chat.models import ApiKey, Response
 from modelhost.errors import Busy

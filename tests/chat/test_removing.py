@@ -1,4 +1,4 @@
-"""A conversation is removed while what is answered in it is written, by one of several sessions."""
+"""A conversation is removed or changed while what is answered in it is written elsewhere."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from django.db import OperationalError, connection, connections, transaction
 
-from chat import responses
+from chat import database, responses
+from chat.conversations import personas
 from chat.lifecycle.updates import update_active
-from chat.models import Conversation
+from chat.models import Conversation, Response
 from tests.chat.holding import Hold
 from tests.chat.rows import ELSEWHERE, carried_elsewhere
 
@@ -40,7 +41,7 @@ def removing(conversation: Conversation, where: ThreadPoolExecutor) -> Future[bo
 
 def test_the_recorder_gets_its_rows_in_whatever_order(two, elsewhere, monkeypatch):
     pausing = Hold()
-    monkeypatch.setattr(responses, "sleep", lambda seconds: pausing())
+    monkeypatch.setattr(database, "sleep", lambda seconds: pausing())
     first, second = two
     with transaction.atomic():
         update_active(ELSEWHERE, {second.pk: {"text": "Hello"}})
@@ -54,10 +55,28 @@ def test_the_recorder_gets_its_rows_in_whatever_order(two, elsewhere, monkeypatc
 
 
 def test_a_row_that_is_never_let_go_is_an_error_and_nothing_is_removed(two, elsewhere, monkeypatch):
-    monkeypatch.setattr(responses, "sleep", lambda seconds: None)
+    monkeypatch.setattr(database, "sleep", lambda seconds: None)
     with transaction.atomic():
         update_active(ELSEWHERE, {two[1].pk: {"text": "Hello"}})
         with pytest.raises(OperationalError, match="could not obtain lock"):
             removing(two[0].prompt.conversation, elsewhere).result(10)
 
     assert Conversation.objects.exists()
+
+
+def test_a_change_of_the_persona_lets_the_recorder_have_its_rows_too(two, elsewhere, monkeypatch):
+    pausing = Hold()
+    monkeypatch.setattr(database, "sleep", lambda seconds: pausing())
+    first, second = two
+    conversation = first.prompt.conversation
+    with transaction.atomic():
+        update_active(ELSEWHERE, {second.pk: {"text": "Hello"}})
+        changed = elsewhere.submit(personas.change, conversation, system="You are brief.")
+        assert pausing.reached.wait(10), "who changes waits for a row and may have another"
+        assert update_active(ELSEWHERE, {first.pk: {"text": "Hello"}}) == set()
+    pausing.released.set()
+
+    assert changed.result(10)
+    conversation.refresh_from_db()
+    assert conversation.system == "You are brief."
+    assert not Response.objects.filter(system=None).exists(), "they were asked without a persona"

@@ -138,7 +138,7 @@ def test_nobody_stops_anothers_response(other_api, user, serve, gate):
 
 
 def test_another_process_is_asked_to_stop_its_response(api, user, engine, monkeypatch):
-    monkeypatch.setattr("chat.views.responses.SETTLES_WITHIN", 0.01)
+    monkeypatch.setattr("chat.responses.SETTLES_WITHIN", 0.01)
     row = carried_elsewhere(user, "Hel")
     shown = stop(api, row).json()
 

@@ -13,6 +13,7 @@ from django.utils import timezone
 from chat import responses
 from chat.lifecycle import record, recorder, upkeep
 from chat.lifecycle import supervisor as module
+from chat.lifecycle.lives import Lives
 from chat.lifecycle.supervisor import supervisor
 from chat.models import Response
 from modelhost.errors import Busy
@@ -182,10 +183,10 @@ def test_an_answer_is_followed_from_any_loop(user, engine):
     assert asyncio.run(read()) == "Hello, world"
 
 
-def test_a_finished_answer_is_read_from_its_row(user, engine):
+def test_a_finished_answer_is_read_from_its_row(user, engine, monkeypatch):
     accepted = ask(user)
     assert accepted.live.wait(10)
-    supervisor._lives.clear()  # as in another process
+    monkeypatch.setattr(supervisor, "_lives", Lives())  # as in another process
     again = responses.follow(row_of(accepted))
 
     assert again is not accepted.live

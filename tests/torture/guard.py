@@ -15,7 +15,7 @@ VARIABLE = "TORTURE_BREAK"
 
 def owner_filter() -> None:
     """Everybody's responses are everybody's."""
-    from chat.models.record import ResponseQuerySet
+    from chat.models.response import ResponseQuerySet
 
     ResponseQuerySet.for_user = lambda rows, user: rows.all()  # type: ignore[method-assign]
 
@@ -32,7 +32,7 @@ def one_transaction() -> None:
 
 def lease() -> None:
     """Whatever is active counts as abandoned."""
-    from chat.models.record import ResponseQuerySet
+    from chat.models.response import ResponseQuerySet
 
     ResponseQuerySet.abandoned = lambda rows, **_: rows.active()  # type: ignore[method-assign]
 

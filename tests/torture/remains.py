@@ -42,7 +42,7 @@ class Remains:
         return cls(
             tickets=host.engine().active,
             running=supervisor.active,
-            lives=len(supervisor._lives),
+            lives=len(supervisor._lives.all()),
             places=admission.total.requests,
             tasks=len(supervisor._tasks) + served_tasks(),
             threads=threading.active_count(),

@@ -7,13 +7,14 @@ import sys
 from argparse import ArgumentParser
 from typing import Any
 
-from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError
 
 from chat import acceptance
 from chat.idempotency import Attempt
 from chat.lifecycle.live import LiveResponse
 from chat.lifecycle.supervisor import supervisor
+from chat.limits.storage import DiskFull
+from chat.management.people import parsed_username, person
 from chat.model_spec import spec
 from chat.questions import Question, SamplingOptions
 from chat.wire.parsers import unstorable
@@ -21,6 +22,7 @@ from modelhost.errors import ModelHostError
 from modelhost.host import host
 
 USERNAME = "terminal"
+SAMPLING = ("max_tokens", "temperature", "top_p", "seed")
 
 
 class Command(BaseCommand):
@@ -41,23 +43,15 @@ class Command(BaseCommand):
             raise CommandError("The prompt is empty.")
         if problem := unstorable(options["prompt"]):  # the terminal's bytes were no UTF-8
             raise CommandError(problem)
-        user, _ = get_user_model().objects.get_or_create(username=options["user"])
-        question = Question(
-            content=options["prompt"],
-            surface="ask",
-            sampling=SamplingOptions(
-                max_tokens=options["max_tokens"],
-                temperature=options["temperature"],
-                top_p=options["top_p"],
-                seed=options["seed"],
-            ),
-        )
+        user, _ = person(parsed_username(options["user"]))
+        sampling = SamplingOptions(**{name: options[name] for name in SAMPLING})
+        question = Question(content=options["prompt"], surface="ask", sampling=sampling)
         host.start(spec(), terminal=sys.stderr.isatty())
         try:
             host.wait()
             accepted = acceptance.accept(question, Attempt(user))
             asyncio.run(self._print(accepted.live))
-        except ModelHostError as error:
+        except (ModelHostError, DiskFull) as error:
             raise CommandError(str(error)) from error
         finally:
             supervisor.stop()

@@ -1,9 +1,4 @@
-"""The record: conversations, their prompts, the responses to them.
-
-A prompt is what a caller said; it points at the response that it follows, so
-asking again or editing makes siblings and nothing is overwritten. A response is
-one attempt to answer a prompt, kept with everything needed to judge or repeat it.
-"""
+"""Responses: attempts to answer a prompt, each with everything needed to judge or repeat it."""
 
 from __future__ import annotations
 
@@ -15,120 +10,7 @@ from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
-from chat.statements import insert
 from modelhost.types import Role, ToolCall, Turn
-
-TITLE_LENGTH = 120
-
-
-class ConversationQuerySet(models.QuerySet["Conversation"]):
-    """Sets of conversations."""
-
-    def for_user(self, user: Any) -> Self:
-        """The only way from a request to rows: what is not in here does not exist for the user."""
-        return self.filter(user=user)
-
-    def begin(self, *, user: Any, title: str, system: str) -> Conversation:
-        """A new conversation; without a persona of its own it keeps the installation's."""
-        row = self.model(user=user, title=title, system=system or settings.LLMSITE_SYSTEM)
-        insert(row)
-        return row
-
-
-class Conversation(models.Model):
-    """A tree of prompts and responses that belongs to one user.
-
-    system: the persona, "you are X, made by Y"; empty means none.
-    """
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="conversations"
-    )
-    title = models.CharField(max_length=TITLE_LENGTH, blank=True)
-    system = models.TextField(blank=True)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    objects = ConversationQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["-created_at"]
-        indexes = [
-            models.Index(fields=["user", "-created_at"]),
-            models.Index(fields=["-created_at"]),
-        ]
-
-    def __str__(self) -> str:
-        return self.title or f"Conversation of {self.created_at:%Y-%m-%d %H:%M}"
-
-    def latest_readable_response(self) -> Response | None:
-        """The response that the next prompt follows when the caller names none."""
-        return (
-            Response.objects.filter(prompt__conversation=self, status__in=Response.READABLE)
-            .order_by("-created_at")
-            .first()
-        )
-
-    def newest_response(self) -> Response | None:
-        """The end of the current path."""
-        rows = Response.objects.filter(prompt__conversation=self).select_related("prompt")
-        return rows.order_by("-created_at").first()
-
-    def next_moment(self) -> datetime:
-        """Now, or right behind its newest response if the clock was set back: what comes later
-        must be newer. It holds for whoever has locked the row."""
-        rows = Response.objects.filter(prompt__conversation=self)
-        # Not the first in order: that may be looked for in everybody's responses.
-        newest = rows.aggregate(newest=models.Max("created_at"))["newest"]
-        now = timezone.now()
-        return now if newest is None else max(now, newest + timedelta(microseconds=1))
-
-    def answering(self) -> bool:
-        """Whether a response of this conversation is being generated now."""
-        return Response.objects.filter(
-            prompt__conversation=self, status__in=Response.ACTIVE
-        ).exists()
-
-
-class PromptQuerySet(models.QuerySet["Prompt"]):
-    """Sets of prompts."""
-
-    def for_user(self, user: Any) -> Self:
-        """The only way from a request to rows: what is not in here does not exist for the user."""
-        return self.filter(conversation__user=user)
-
-
-class Prompt(models.Model):
-    """One user turn.
-
-    role: who says it: the user, or a tool whose result it is.
-    earlier: turns as JSON that a client sent between the followed response and this
-    turn and that are no answers of ours; nearly always empty.
-    """
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="prompts")
-    follows = models.ForeignKey(
-        "Response", null=True, blank=True, on_delete=models.CASCADE, related_name="followed_by"
-    )
-    role = models.CharField(max_length=12, default=Role.USER)
-    content = models.TextField()
-    earlier = models.JSONField(default=list, blank=True)
-    created_at = models.DateTimeField(default=timezone.now, editable=False)
-
-    objects = PromptQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["-created_at"]
-
-    def __str__(self) -> str:
-        return shorten(self.content)
-
-    def turns(self) -> list[Turn]:
-        """What this prompt adds to the conversation. A tool may have had nothing to say."""
-        said = [Turn.from_json(turn) for turn in self.earlier]
-        spoken = self.content or self.role == Role.TOOL
-        return [*said, Turn(self.role, self.content)] if spoken else said
 
 
 class ResponseQuerySet(models.QuerySet["Response"]):
@@ -141,6 +23,14 @@ class ResponseQuerySet(models.QuerySet["Response"]):
     def active(self) -> Self:
         """Those that have no outcome yet."""
         return self.filter(status__in=Response.ACTIVE)
+
+    def hold_active(self) -> list[uuid.UUID]:
+        """Lock those that have no outcome, inside a transaction, and wait for none; their ids.
+
+        Raises OperationalError where another session has one: see `chat.database.when_unlocked`.
+        """
+        rows = self.active().only("pk").select_for_update(of=("self",), nowait=True)
+        return [row.pk for row in rows]
 
     def abandoned(self, *, now: datetime, lease: timedelta) -> Self:
         """Those without an outcome that no process carries any more.
@@ -194,7 +84,7 @@ class Response(models.Model):
         STOP = "stop"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="responses")
+    prompt = models.ForeignKey("Prompt", on_delete=models.CASCADE, related_name="responses")
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="responses"
     )
