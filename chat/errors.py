@@ -20,6 +20,7 @@ from rest_framework.views import set_rollback
 
 from chat.database import outage
 from chat.idempotency import HEADER, KeyReused
+from chat.lifecycle.supervisor import supervisor
 from chat.limits.admission import Overloaded
 from chat.limits.readers import RETRY_AFTER, TooManyStreams
 from chat.limits.storage import DiskFull
@@ -158,6 +159,8 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, Unanswered):
         failure = failure_of(error.cause)
         return failure and replace(failure, message_id=error.response_id.hex)
+    if isinstance(error, modelhost.NotReady) and supervisor.draining:
+        return _of_chat(ServerStopping())  # its engine is gone, and no other one comes
     if isinstance(error, modelhost.ModelHostError):
         return _of_modelhost(error)
     if isinstance(error, exceptions.APIException):
