@@ -22,7 +22,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from uuid import UUID
 
@@ -31,6 +31,7 @@ from django.utils import timezone
 
 from chat.lifecycle.live import LiveResponse
 from chat.lifecycle.record import Record
+from chat.lifecycle.recording_thread import recording_thread
 from chat.lifecycle.upkeep import Running, Upkeep, stop
 from chat.monitoring import metrics
 from modelhost.ticket import Ticket
@@ -246,7 +247,7 @@ class Supervisor:
         return ticket.finish
 
     async def _run(self) -> None:
-        with ThreadPoolExecutor(1, thread_name_prefix="chat-recorder") as database:
+        with recording_thread() as database:
             look_at, begun = 0.0, time.monotonic()
             while (self._running or not self._stopping) and threading.main_thread().is_alive():
                 # From beginning to beginning: what a round took is no time to wait as well.
