@@ -16,6 +16,7 @@ from rest_framework.views import set_rollback
 from chat.database import outage
 from chat.failures import Code, Failure, respond
 from chat.idempotency import HEADER, KeyReused
+from chat.lifecycle.supervisor import supervisor
 from chat.limits.admission import Overloaded
 from chat.limits.readers import RETRY_AFTER, TooManyStreams
 from chat.limits.storage import DiskFull
@@ -56,6 +57,8 @@ def failure_of(error: Exception) -> Failure | None:
     if isinstance(error, Unanswered):
         failure = failure_of(error.cause)
         return failure and replace(failure, message_id=error.response_id.hex)
+    if isinstance(error, modelhost.NotReady) and supervisor.draining:
+        return _of_chat(ServerStopping())  # its engine is gone, and no other one comes
     if isinstance(error, modelhost.ModelHostError):
         return _of_modelhost(error)
     if isinstance(error, exceptions.APIException):

@@ -90,6 +90,8 @@ def claim(*, ours: Collection[UUID]) -> Iterator[Response]:
 
     ours: what it carries already; while the database is locked their leases cannot be renewed.
     """
+    if not abandoned(ours).exists():  # without their prompts, whose table may be locked
+        return
     for row in abandoned(ours):
         # The lease that was read names the claim that is over: of two processes one gets it.
         mine = Response.objects.active().filter(pk=row.pk, lease_until=row.lease_until)

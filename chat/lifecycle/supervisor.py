@@ -21,7 +21,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from uuid import UUID
 
@@ -31,6 +31,7 @@ from chat.lifecycle.live import LiveResponse
 from chat.lifecycle.lives import Lives
 from chat.lifecycle.pump import pump, stop, suspend
 from chat.lifecycle.record import Record
+from chat.lifecycle.recording_thread import recording_thread
 from chat.lifecycle.upkeep import Running, Upkeep
 from modelhost.ticket import Ticket
 
@@ -222,7 +223,7 @@ class Supervisor:
         self._wake.set()  # an end is written at once, with everything else that is new
 
     async def _run(self) -> None:
-        with ThreadPoolExecutor(1, thread_name_prefix="chat-recorder") as database:
+        with recording_thread() as database:
             look_at, begun = 0.0, time.monotonic()
             while (self._running or not self._stopping) and threading.main_thread().is_alive():
                 # From beginning to beginning: what a round took is no time to wait as well.

@@ -69,6 +69,13 @@ LAST_EVENT_ID = {
     "schema": TEXT,
     "description": "Go on with a stream behind this event instead of asking.",
 }
+HEADERS = {
+    "X-Request-ID": "The request's name in the log: the one that it came with, or a new one.",
+    "Retry-After": "Seconds until asking again may help, where it may.",
+    "WWW-Authenticate": "With 401: how to say who asks.",
+    "Content-Disposition": "The file's name.",
+}
+FILES = ("/api/export",)
 RESUMED = ("/chat/new/message/", "/sendMessage/", "/api/responses/{id}/events")
 
 
@@ -76,6 +83,9 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     """The schema with all that."""
     schemas = result["components"]["schemas"]
     schemas |= {"Problem": PROBLEM, "OpenAIError": OPENAI_ERROR}
+    result["components"]["headers"] = {
+        name: {"schema": TEXT, "description": meaning} for name, meaning in HEADERS.items()
+    }
     _recorded_and_neutral(schemas["Completion"])
     for name, example in EXAMPLES.items():
         schemas[name]["example"] = example
@@ -127,6 +137,22 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
                 response["content"]["text/event-stream"] = {"schema": TEXT}
     if path in RESUMED:
         parameters.append(LAST_EVENT_ID)
+    for status, response in operation["responses"].items():
+        response["headers"] = {
+            name: {"$ref": f"#/components/headers/{name}"} for name in _headers(path, status)
+        }
+
+
+def _headers(path: str, status: str) -> list[str]:
+    """What a client can read of such an answer's head."""
+    names = ["X-Request-ID"]
+    if status == "default":
+        names += ["Retry-After", "WWW-Authenticate"]
+    elif status == "503":
+        names.append("Retry-After")
+    elif path in FILES:
+        names.append("Content-Disposition")
+    return names
 
 
 def _asks(operation: dict[str, Any]) -> bool:

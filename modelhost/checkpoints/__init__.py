@@ -13,7 +13,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from modelhost.checkpoints import published
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import Checkpoint, Description, Loaded, Placement
+from modelhost.checkpoints.base import Checkpoint, Description, Loaded, Placement, name_of
 from modelhost.checkpoints.chatglm import ChatGLMCheckpoint
 from modelhost.checkpoints.gguf import DemoCheckpoint
 from modelhost.checkpoints.hub import HubCheckpoint, missing_weights
@@ -41,7 +41,7 @@ def locate(spec: ModelSpec, progress: Progress) -> Checkpoint:
         return DemoCheckpoint(cache_dir=spec.cache_dir)
     if folder := _folder(spec.model):
         _refuse_revision(spec)
-        return _of_folder(folder, spec, name=folder.resolve().name, revision=None)
+        return _of_folder(folder, spec, name=name_of(folder), revision=None)
     if spec.model.startswith((".", "/", "~")):
         raise LoadFailed(f"There is no folder {spec.model}. Name a folder, a hub id, or demo.")
     snapshot = _cached(spec) or _download(spec, progress)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from modelhost.checkpoints.base import fingerprint
+from modelhost.checkpoints.base import fingerprint, name_of
 from modelhost.checkpoints.published import tensors_of
 from modelhost.errors import LoadFailed, first_line
 
@@ -46,7 +46,7 @@ class Adapter:
     def __init__(self, folder: Path) -> None:
         """Raises LoadFailed for anything that is not a plain LoRA."""
         self.folder = folder
-        self.name = folder.resolve().name
+        self.name = name_of(folder)
         config = _read_config(folder)
         weights = _read_weights(folder)
         self.revision = fingerprint([folder / CONFIG, weights])

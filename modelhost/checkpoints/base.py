@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 
 UNKNOWN_CONTEXT = 2048  # tokens, for a model without position embeddings
+LONGEST_NAME = 180  # characters; it stands on every response, an adapter's with its revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +141,15 @@ def fingerprint(files: list[Path]) -> str:
         if file.suffix == ".json":
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def name_of(folder: Path) -> str:
+    """What is in this folder is called so. Raises LoadFailed for a name that no row could keep."""
+    name = folder.resolve().name
+    shown = name.encode(errors="replace").decode()
+    if len(name) > LONGEST_NAME or shown != name:
+        raise LoadFailed(
+            f"The folder's name is kept with every response, so it must be UTF-8 of at most "
+            f"{LONGEST_NAME} characters: rename {shown}."
+        )
+    return name

@@ -15,6 +15,8 @@ from chat.database import missing_migrations, outage
 from chat.lifecycle.live import LiveResponse
 from chat.lifecycle.record import Record
 from chat.lifecycle.upkeep import Upkeep
+from chat.models import Response
+from modelhost.checkpoints.base import LONGEST_NAME, fingerprint
 from tests.chat.rows import left_behind
 
 
@@ -133,3 +135,9 @@ def looks_fail() -> Iterator[None]:
 
     with connection.execute_wrapper(fail):
         yield
+
+
+def test_a_model_that_is_loaded_has_a_name_that_a_row_takes():
+    longest = f"{'m' * LONGEST_NAME}@{fingerprint([])}"
+    for name in ("model", "adapter"):
+        assert len(longest) <= Response._meta.get_field(name).max_length

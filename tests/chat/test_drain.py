@@ -15,6 +15,7 @@ from chat.errors import ServerStopping
 from chat.lifecycle.supervisor import supervisor
 from chat.models import Conversation, Prompt, Response
 from modelhost.errors import NotReady
+from modelhost.host import host
 from tests.chat.refusals import named
 from tests.chat.rows import ELSEWHERE, answered, ask, left_behind, row_of
 from tests.chat.test_errors import asked
@@ -124,6 +125,30 @@ def test_nothing_new_is_taken_in(api, user, gate, draining):
 
     assert Prompt.objects.get() == before.prompt
     assert not before.live.ended
+
+
+def test_behind_a_drain_the_model_is_not_loading(api, user, engine):
+    supervisor.drain(0)
+    host.unload()
+    for answer in [*asked(api, user), api.get("/v1/models"), api.get("/v1/models/scripted")]:
+        assert (answer.status_code, named(answer)[0]) == (503, "server_stopping")
+
+
+class Unloaded(ScriptedEngine):
+    """The process ends while a prompt is read."""
+
+    def validate(self, *args: Any, **options: Any) -> None:
+        supervisor.drain(0)
+        raise NotReady("The engine is not running.")
+
+
+def test_who_asked_before_a_drain_and_came_too_late_hears_of_it(api, user, serve):
+    serve(Unloaded())
+    for answer in asked(api, user):
+        assert named(answer)[0] == "server_stopping"
+        supervisor.draining = False
+
+    assert not Prompt.objects.exists()
 
 
 def test_nothing_is_taken_over_while_it_waits_for_what_runs(user, gate, draining):

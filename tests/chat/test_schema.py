@@ -14,8 +14,27 @@ from drf_spectacular.validation import validate_schema
 
 from chat.wire.completion_requests import NEUTRAL, RECORDED
 from chat.wire.descriptions import FIELDS
+from modelhost.host import host
+from tests.chat.rows import answered
+from tests.fakes import ScriptedEngine
 
 UNDESCRIBED = {"page"}  # for people
+# What HTTP libraries, browsers and proxies read, as they do of every server.
+TECHNICAL = {
+    "allow",
+    "cache-control",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cross-origin-opener-policy",
+    "referrer-policy",
+    "server",
+    "transfer-encoding",
+    "vary",
+    "x-accel-buffering",
+    "x-content-type-options",
+    "x-frame-options",
+}
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +137,36 @@ def test_what_asks_by_its_address_alone_names_its_retries_there(schema):
 
     assert (key["in"], key.get("required", False)) == ("query", False)
     assert (key["schema"]["minLength"], key["schema"]["maxLength"]) == (1, 255)
+
+
+def test_the_headers_of_answers_are_described(schema, api, client_for, user, serve):
+    serve(ScriptedEngine())
+    asking, row = "/chat/new/message/", answered(user, "Hello")
+    ask = {"json": {"prompt": "a"}}
+    answers = [
+        (asking, api.post(asking, **ask)),
+        (asking, api.post(asking, json={"prompt": "a", "stream": True})),
+        (asking, api.post(asking, json={})),
+        (asking, client_for(None).post(asking, **ask)),
+        ("/v1/models", api.get("/v1/models")),
+        ("/api/conversations/", api.post("/api/conversations/", json={})),
+        ("/api/responses/{id}/", api.get(f"/api/responses/{row.pk}/")),
+        ("/api/responses/{id}/events", api.get(f"/api/responses/{row.pk}/events")),
+        ("/api/export", api.get("/api/export")),
+        ("/readyz", api.get("/readyz")),
+    ]
+    serve(ScriptedEngine(max_requests=0))
+    answers.append((asking, api.post(asking, **ask)))
+    host.unload()
+    answers += [(path, api.get(path)) for path in ("/v1/models", "/readyz")]
+
+    for path, answer in answers:
+        described = schema["paths"][path][answer.request.method.lower()]["responses"]
+        response = described.get(str(answer.status_code), described["default"])
+        told = {name.lower() for name in answer.headers} - TECHNICAL
+        assert told <= {name.lower() for name in response["headers"]}, (path, answer)
+    told = {name for _, answer in answers for name in answer.headers}
+    assert {name.lower() for name in schema["components"]["headers"]} <= told
 
 
 @pytest.mark.parametrize("path", ["/chat/new/message/", "/v1/chat/completions"])

@@ -11,6 +11,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from modelhost import checkpoints, loading
+from modelhost.checkpoints.adapter import Adapter
 from modelhost.checkpoints.hub import SINGLE
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
@@ -28,6 +29,17 @@ def test_a_path_that_is_no_folder_is_not_looked_for_on_the_hub(name):
 def test_a_name_that_is_neither_folder_nor_hub_id_is_refused(name):
     with pytest.raises(LoadFailed, match="neither a folder nor a hub id"):
         checkpoints.locate(ModelSpec(model=name), Progress())
+
+
+@pytest.mark.parametrize("name", ["m" * 181, "model\udcff"])
+def test_a_folder_whose_name_no_row_could_keep_is_refused(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    with pytest.raises(LoadFailed, match="rename") as refused:
+        checkpoints.locate(ModelSpec(model=str(folder)), Progress())
+    assert str(refused.value).isprintable()
+    with pytest.raises(LoadFailed, match="rename"):
+        Adapter(folder)
 
 
 @pytest.fixture
