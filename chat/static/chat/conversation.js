@@ -145,9 +145,9 @@ function showBeside(path, tree, mine) {
 function showPath(path, tree, mine) {
   const turns = exchanges.ofPath(path);
   const same = exchanges.shared(turns);
-  exchanges.cut(same);
   let growing = null;
   scrolling.stayAtEndOfAll(() => {
+    exchanges.cut(same);
     growing = turns.slice(same).map((turn) => showStored(turn, mine)).at(-1);
     versions.know(tree);
     exchanges.markVersions();
