@@ -25,8 +25,9 @@ export function giveBack(text) {
   setPrompt([text, $("prompt").value].filter(Boolean).join("\n"));
 }
 
+/** For who writes here next; who writes elsewhere meanwhile is left there. */
 export function focus() {
-  $("prompt").focus();
+  if (!document.activeElement?.value) $("prompt").focus();
 }
 
 /** Whether something can be asked at all. */

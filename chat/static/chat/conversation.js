@@ -116,6 +116,7 @@ function choose(version, index, part, step) {
   chosen = version;
   const done = showVersion(version, opened.view, () => {
     const turn = exchanges.at(index)[part];
+    if (document.activeElement !== document.body) return; // not on what was pressed: that is gone
     if (turn) transcript.focusVersion(turn, step); // a prompt without words is not shown
   });
   reading = reading.then(() => done);
