@@ -150,6 +150,34 @@ def test_an_edit_that_is_left_while_the_server_is_away_goes_along(signed_in, pro
     ended(signed_in)
 
 
+def test_a_prompt_outlives_a_reload_while_the_server_is_away(signed_in, proxy, engine):
+    signed_in.goto(proxy.address)
+    expect(signed_in.locator("#model")).to_have_text("scripted-model")
+    proxy.fail()
+    ask(signed_in, "Mine")
+    waits_for_the_server(signed_in)
+    field(signed_in).press_sequentially("And more")
+
+    proxy.recover()
+    signed_in.reload()
+    expect(field(signed_in)).to_have_value("Mine\nAnd more")
+    ended(signed_in)
+
+
+def test_an_edit_that_nobody_asked_goes_along(signed_in, engine):
+    signed_in.goto("/")
+    ask(signed_in, "One")
+    ended(signed_in)
+    signed_in.reload()
+    for written in ("Rewritten", "One"):  # the second is what it was
+        button(signed_in, "Edit this prompt").click()
+        editor(signed_in).fill(written)
+        button(signed_in, "New conversation").click()
+        expect(field(signed_in)).to_have_value("Rewritten")
+        signed_in.go_back()
+    ended(signed_in)
+
+
 def test_an_answer_that_is_left_while_the_server_is_away_is_not_asked_for(signed_in, proxy, engine):
     signed_in.goto(proxy.address)
     ask(signed_in, "One")

@@ -38,6 +38,7 @@ export async function open(id) {
   openNext(id);
   run(null);
   composer.notice();
+  transcript.edits().forEach(composer.giveBack);
   exchanges.clear();
   versions.know([]);
   composer.allow(false); // what is asked must follow what is there

@@ -135,12 +135,18 @@ export function isEdited() {
   return box.querySelector(".editor") !== null;
 }
 
+/** What has been written in such places, and not asked. */
+export function edits() {
+  const fields = [...box.querySelectorAll(".editor textarea")];
+  return fields.filter((field) => field.value !== field.defaultValue).map(({ value }) => value);
+}
+
 /** A prompt as a form in its place: Enter asks, Escape leaves it as it was. What the server did
  *  not take is open again. */
 function openEditor({ root, text, actions }, content, onEdit) {
   const form = element("form", "editor");
   const field = element("textarea", "");
-  field.value = content;
+  field.defaultValue = content;
   field.dir = "auto";
   field.setAttribute("aria-label", "Edit the prompt");
   const close = () => {
