@@ -171,7 +171,7 @@ function openEditor({ root, text, actions }, content, onEdit) {
   });
   field.addEventListener("input", () => fit(field));
   field.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") close();
+    if (event.key === "Escape" && !composes(event)) close();
     else submitOnEnter(event);
   });
   show();
@@ -180,12 +180,15 @@ function openEditor({ root, text, actions }, content, onEdit) {
 
 /** Enter sends, Shift + Enter makes a new line. */
 export function submitOnEnter(event) {
-  // While an input method composes (Chinese, Japanese), Enter picks a word. Safari has ended that
-  // by then, and only its code 229 tells.
-  const composes = event.isComposing || event.keyCode === 229;
-  if (event.key !== "Enter" || event.shiftKey || composes) return;
+  if (event.key !== "Enter" || event.shiftKey || composes(event)) return;
   event.preventDefault();
   event.target.form.requestSubmit();
+}
+
+/** While an input method composes (Chinese, Japanese), Enter picks a word and Escape none. Safari
+ *  has ended that by then, and only its code 229 tells. */
+function composes(event) {
+  return event.isComposing || event.keyCode === 229;
 }
 
 /** As many lines as there are, up to eight. */
