@@ -113,6 +113,21 @@ def test_the_list_has_what_was_asked_while_it_was_on_its_way(page):
     expect(listed(page)).to_have_text(["Three", "Two", "One"])
 
 
+def test_a_new_conversation_that_arrives_late_does_not_take_back_what_is_looked_for(page):
+    button(page, "New conversation").click()
+    late = Late(page, "**/api/responses/*/")
+    ask(page, "Two")
+    late.made()
+    search = page.get_by_label("Search conversations")
+    search.press_sequentially("On")
+    late.arrive()
+    ended(page)
+
+    search.press_sequentially("e")
+    expect(search).to_have_value("One")
+    expect(listed(page)).to_have_text(["One"])
+
+
 def test_a_list_that_arrives_late_does_not_take_back_how_many_are_ahead(page, serve):
     turnstile = Turnstile()
     serve(Crowded(gate=turnstile))

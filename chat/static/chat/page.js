@@ -81,7 +81,8 @@ function learn(id) {
   }
   // replaceState: the page must not open what it already shows.
   history.replaceState(null, "", conversations.addressOf(id));
-  $("search").value = ""; // the new one shall be seen
+  // The new one shall be seen, unless somebody is looking for another.
+  if (document.activeElement !== $("search")) $("search").value = "";
   look();
 }
 
