@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from chat.models import Prompt, Response
 from tests.chat.handling import answer, ask, asked, button, edit, ended
@@ -162,6 +162,20 @@ def test_a_prompt_outlives_a_reload_while_the_server_is_away(signed_in, proxy, e
     signed_in.reload()
     expect(field(signed_in)).to_have_value("Mine\nAnd more")
     ended(signed_in)
+
+
+def test_what_was_written_before_a_reload_stands_before_what_is_written_at_once(signed_in, engine):
+    signed_in.goto("/")
+    field(signed_in).fill("Mine")
+    held: list[Route] = []
+    signed_in.route("**/page.js", lambda route: held.append(route))
+    signed_in.reload(wait_until="commit")
+    field(signed_in).fill("And more")  # whatever the browser itself put there
+    eventually(lambda: signed_in.evaluate("true") and held)
+    held[0].continue_()
+
+    ended(signed_in)
+    expect(field(signed_in)).to_have_value("Mine\nAnd more")
 
 
 def test_an_edit_that_nobody_asked_goes_along(signed_in, engine):

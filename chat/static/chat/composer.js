@@ -16,7 +16,7 @@ export function keepUnsent() {
   });
   const kept = sessionStorage.getItem(UNSENT);
   sessionStorage.removeItem(UNSENT);
-  if (kept && !$("prompt").value) setPrompt(kept);
+  if (kept) giveBack(kept); // there may be more by now
 }
 
 export function setPrompt(text) {
