@@ -187,6 +187,7 @@ def test_a_conversation_that_could_not_be_read_is_read_at_the_next_look(
 
     look_at(signed_in, [])
     expect(asked(signed_in)).to_have_text(["One"])
+    expect(signed_in.get_by_role("alert")).to_be_hidden()
     ask(signed_in, "Two")
     expect(asked(signed_in)).to_have_text(["One", "Two"])
     ended(signed_in)

@@ -88,7 +88,8 @@ async function lookOnce(mine) {
     await ended();
     if (opened.id === null || mine !== opened.view) return;
     if (!isThere) {
-      await (loaded = load(mine));
+      loaded = load(mine);
+      if (await loaded) composer.notice(); // it said why it could not be read
       return;
     }
     const before = ended();
