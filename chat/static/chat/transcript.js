@@ -108,7 +108,9 @@ function remarks(row) {
 
 /** Say in a turn's actions which of these versions it is. onChoose gets another one, 1 or -1. */
 export function markVersion({ actions }, ids, id, onChoose) {
-  actions.querySelector(".versions")?.remove();
+  const old = actions.querySelector(".versions");
+  const focused = [...(old?.children ?? [])].indexOf(document.activeElement);
+  old?.remove();
   if (ids.length < 2) return;
   const index = ids.indexOf(id);
   const way = (name, sign, step) => {
@@ -121,6 +123,7 @@ export function markVersion({ actions }, ids, id, onChoose) {
   const place = element("span", "", `${index + 1} of ${ids.length}`);
   group.append(way("previous", "‹", -1), place, way("next", "›", 1));
   actions.prepend(group);
+  group.children[focused]?.focus({ preventScroll: true });
 }
 
 /** Go on where versions were chosen by keyboard. */
