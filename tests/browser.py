@@ -39,7 +39,13 @@ def chromium() -> str | None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def launching() -> dict[str, Any]:
+    """How Chromium is launched otherwise than Playwright does it."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def browser(launching: dict[str, Any]) -> Iterator[Browser]:
     """Chromium, for one module: pytest-asyncio's tests elsewhere need their thread back."""
     path = chromium()
     if path is None:
@@ -47,7 +53,7 @@ def browser() -> Iterator[Browser]:
     with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
         # Playwright's loop sleeps beneath these tests; Django takes it for an async caller.
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
-        opened = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        opened = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, **launching)
         yield opened
         opened.close()
 

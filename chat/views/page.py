@@ -7,6 +7,7 @@ from typing import Any
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.cache import add_never_cache_headers
 from django.views.generic import TemplateView
 
 POLICY = "; ".join(
@@ -28,7 +29,11 @@ class ChatPage(LoginRequiredMixin, TemplateView):
     template_name = "chat/page.html"
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        """Nothing from elsewhere runs or loads on this page."""
+        """Nothing from elsewhere runs or loads on this page.
+
+        No browser keeps it: whoever goes back after a log-out would see what it showed.
+        """
         response = super().dispatch(request, *args, **kwargs)
         response.headers["Content-Security-Policy"] = POLICY
+        add_never_cache_headers(response)
         return response

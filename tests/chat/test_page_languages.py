@@ -9,6 +9,7 @@ from tests.chat.handling import ask, asked, button, ended
 pytest_plugins = ["tests.browser"]
 
 ARABIC = "مرحبا! هل يبدأ هذا السؤال الطويل من اليمين، ومعه كلمة English في وسطه؟"
+KEYS = {"Enter": 13, "Escape": 27}  # with the codes that Windows has for them
 # Whether the first letters of a text are within its box.
 BEGINNING_IS_SHOWN = """(it) => {
     const range = document.createRange();
@@ -27,13 +28,13 @@ def press_enter_as_safari_does_after_composing(field: Locator) -> None:
     )
 
 
-def compose(page: Page, text: str) -> None:
-    """Type with an input method, and press Enter before a word was picked."""
+def compose(page: Page, text: str, key: str = "Enter") -> None:
+    """Type with an input method, and press this key before a word was picked."""
     session = page.context.new_cdp_session(page)
     selection = {"selectionStart": len(text), "selectionEnd": len(text)}
     session.send("Input.imeSetComposition", {"text": text, **selection})
-    key = {"type": "rawKeyDown", "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
-    session.send("Input.dispatchKeyEvent", key)
+    pressed = {"key": key, "code": key, "windowsVirtualKeyCode": KEYS[key]}
+    session.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", **pressed})
 
 
 def test_what_is_written_from_right_to_left_is_shown_so_everywhere(signed_in, engine):
@@ -64,3 +65,18 @@ def test_enter_belongs_to_an_input_method_while_it_composes(signed_in, engine):
     ask(signed_in, "你好")
     ended(signed_in)
     expect(asked(signed_in)).to_have_text(["你好"])
+
+
+def test_escape_belongs_to_an_input_method_while_it_composes(signed_in, engine):
+    signed_in.goto("/")
+    ask(signed_in, "One")
+    ended(signed_in)
+    button(signed_in, "Edit this prompt").click()
+    editor = signed_in.get_by_label("Edit the prompt")
+    editor.fill("Rewritten: ")
+    compose(signed_in, "ni hao", "Escape")
+    expect(editor).to_have_value("Rewritten: ni hao")
+
+    editor.blur()  # the composition ends
+    editor.press("Escape")
+    expect(editor).to_have_count(0)

@@ -73,6 +73,20 @@ def test_a_version_that_arrives_late_does_not_take_back_what_was_asked_meanwhile
     assert versions(page) == ["3 of 3"]
 
 
+def test_a_version_that_arrives_late_leaves_the_keyboard_to_who_writes_by_then(page):
+    button(page, "Answer again").click()
+    ended(page)
+    late = Late(page, f"{CONVERSATION}?response=*")
+    button(page, "Show the previous version").click()
+    late.made()
+    page.get_by_label("Your prompt").focus()
+    late.arrive()
+
+    expect(page.locator(".versions > span")).to_have_text("1 of 2")
+    page.keyboard.type("Two")
+    expect(page.get_by_label("Your prompt")).to_have_value("Two")
+
+
 def test_a_list_that_arrives_late_does_not_take_back_what_was_asked_meanwhile(signed_in, engine):
     late = Late(signed_in, LIST)
     signed_in.goto("/")
@@ -97,6 +111,21 @@ def test_the_list_has_what_was_asked_while_it_was_on_its_way(page):
     late.arrive()
 
     expect(listed(page)).to_have_text(["Three", "Two", "One"])
+
+
+def test_a_new_conversation_that_arrives_late_does_not_take_back_what_is_looked_for(page):
+    button(page, "New conversation").click()
+    late = Late(page, "**/api/responses/*/")
+    ask(page, "Two")
+    late.made()
+    search = page.get_by_label("Search conversations")
+    search.press_sequentially("On")
+    late.arrive()
+    ended(page)
+
+    search.press_sequentially("e")
+    expect(search).to_have_value("One")
+    expect(listed(page)).to_have_text(["One"])
 
 
 def test_a_list_that_arrives_late_does_not_take_back_how_many_are_ahead(page, serve):
@@ -128,6 +157,35 @@ def test_a_conversation_that_arrives_late_does_not_take_back_what_is_newer(page,
 
     ask(page, "Three")
     expect(asked(page)).to_have_text(["One", "Two", "Three"])
+    ended(page)
+
+
+def test_a_look_that_arrives_late_does_not_send_what_is_being_written_by_then(page):
+    late = Late(page, CONVERSATION)
+    look(page)
+    late.made()
+    ask(page, "Two")
+    page.keyboard.type(" or")
+    late.arrive()
+    page.keyboard.type(" three")
+    page.keyboard.press("Enter")
+
+    expect(asked(page)).to_have_text(["One", "Two or three"])
+    ended(page)
+
+
+def test_a_look_that_arrives_late_leaves_the_keyboard_to_who_writes_elsewhere(page):
+    late = Late(page, CONVERSATION)
+    look(page)
+    late.made()
+    ask(page, "Two")
+    search = page.get_by_label("Search conversations")
+    search.fill("On")
+    late.arrive()
+
+    expect(asked(page)).to_have_text(["One", "Two"])
+    page.keyboard.type("e")
+    expect(search).to_have_value("One")
     ended(page)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.chat.handling import ask, asked, button, ended
+from tests.chat.handling import ask, asked, button, edit, ended
 
 pytest_plugins = ["tests.browser"]
 
@@ -60,6 +60,19 @@ def test_what_is_written_outlives_the_log_in_that_the_page_asks_for(page, other_
     page.reload()
     ended(page)
     expect(page.get_by_label("Your prompt")).to_have_value("")
+
+
+def test_what_is_edited_outlives_it_as_well(page, other_tab):
+    ask(page, "One")
+    ended(page)
+    button(other_tab, "Log out").click()
+    edit(page, 0, "Rewritten")
+    expect(page.get_by_role("alert")).to_contain_text("Reload the page to log in again.")
+
+    page.reload()
+    log_in(page)
+    ended(page)
+    expect(page.get_by_label("Your prompt")).to_have_value("Rewritten")
 
 
 def test_nobody_else_meets_what_somebody_wrote(page, other_tab, other):

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from modelhost.errors import LoadFailed
 from modelhost.host import Host
 from modelhost.types import ModelSpec
-from tests.chat.handling import answer, ask, button, ended
+from tests.chat.handling import Late, answer, ask, button, ended
 from tests.fakes import ScriptedEngine, Turnstile
 
 pytest_plugins = ["tests.browser"]
@@ -132,3 +132,44 @@ def test_a_model_that_is_gone_is_noticed_when_something_is_asked(signed_in, serv
     engine.alive = True
     ended(signed_in)
     problems.excuse("status of 503")
+
+
+def test_a_look_that_arrives_late_does_not_call_a_model_ready_that_is_gone(
+    signed_in, serve, problems
+):
+    engine = serve(ScriptedEngine())
+    late = Late(signed_in, "**/readyz")
+    signed_in.goto("/")
+    late.made()
+    engine.alive = False
+    ask(signed_in, "Say it")
+    readiness = signed_in.locator("#readiness")
+    expect(readiness).to_have_attribute("data-state", "stopped")
+    late.arrive()
+
+    expect(signed_in.get_by_role("alert")).to_have_text("The engine is not running.")
+    expect(readiness).to_have_attribute("data-state", "stopped")
+    engine.alive = True
+    ended(signed_in)
+    problems.excuse("status of 503")
+
+
+def test_a_server_that_came_back_is_not_asked_for_ever(signed_in, proxy, engine, problems):
+    signed_in.clock.install()
+    signed_in.goto(proxy.address)
+    ask(signed_in, "Say it")
+    ended(signed_in)
+    proxy.fail()
+    signed_in.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    expect(signed_in.locator("#status")).to_have_text("Reconnecting …")
+    button(signed_in, "New conversation").click()  # what was not read is not asked for any more
+    proxy.recover()
+
+    asked = []
+    signed_in.on("request", lambda request: asked.append("/readyz" in request.url))
+    for _ in range(20):
+        signed_in.clock.run_for(1000)
+        signed_in.evaluate("fetch('/healthz')")  # as long as a look takes
+    ended(signed_in)
+    assert sum(asked) <= 3
+    problems.excuse("net::ERR_", "status of 502")

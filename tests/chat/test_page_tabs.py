@@ -187,6 +187,7 @@ def test_a_conversation_that_could_not_be_read_is_read_at_the_next_look(
 
     look_at(signed_in, [])
     expect(asked(signed_in)).to_have_text(["One"])
+    expect(signed_in.get_by_role("alert")).to_be_hidden()
     ask(signed_in, "Two")
     expect(asked(signed_in)).to_have_text(["One", "Two"])
     ended(signed_in)
@@ -205,6 +206,26 @@ def test_the_way_on_from_what_is_missing_keeps_the_keyboard_at_the_next_look(
 
     signed_in.keyboard.press("Enter")
     expect(signed_in.get_by_label("Your prompt")).to_be_focused()
+    ended(signed_in)
+
+
+def test_versions_keep_the_keyboard_at_the_next_look(signed_in, context, engine):
+    signed_in.goto("/")
+    ask(signed_in, "One")
+    ended(signed_in)
+    button(signed_in, "Answer again").click()
+    ended(signed_in)
+    other = context.new_page()
+    other.goto(signed_in.url)
+    look_at(other, [signed_in])
+    ask(other, "Two")
+    ended(other)
+
+    previous = button(signed_in, "Show the previous version")
+    previous.focus()
+    look_at(signed_in, [other])
+    expect(asked(signed_in)).to_have_text(["One", "Two"])
+    expect(previous).to_be_focused()
     ended(signed_in)
 
 

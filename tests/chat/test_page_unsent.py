@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from chat.models import Prompt, Response
 from tests.chat.handling import answer, ask, asked, button, edit, ended
@@ -147,6 +147,48 @@ def test_an_edit_that_is_left_while_the_server_is_away_goes_along(signed_in, pro
     expect(asked(signed_in)).to_have_text(["One"])
     expect(asked(signed_in)).to_be_visible()
     expect(field(signed_in)).to_have_value("Rewritten")
+    ended(signed_in)
+
+
+def test_a_prompt_outlives_a_reload_while_the_server_is_away(signed_in, proxy, engine):
+    signed_in.goto(proxy.address)
+    expect(signed_in.locator("#model")).to_have_text("scripted-model")
+    proxy.fail()
+    ask(signed_in, "Mine")
+    waits_for_the_server(signed_in)
+    field(signed_in).press_sequentially("And more")
+
+    proxy.recover()
+    signed_in.reload()
+    expect(field(signed_in)).to_have_value("Mine\nAnd more")
+    ended(signed_in)
+
+
+def test_what_was_written_before_a_reload_stands_before_what_is_written_at_once(signed_in, engine):
+    signed_in.goto("/")
+    field(signed_in).fill("Mine")
+    held: list[Route] = []
+    signed_in.route("**/page.js", lambda route: held.append(route))
+    signed_in.reload(wait_until="commit")
+    field(signed_in).fill("And more")  # whatever the browser itself put there
+    eventually(lambda: signed_in.evaluate("true") and held)
+    held[0].continue_()
+
+    ended(signed_in)
+    expect(field(signed_in)).to_have_value("Mine\nAnd more")
+
+
+def test_an_edit_that_nobody_asked_goes_along(signed_in, engine):
+    signed_in.goto("/")
+    ask(signed_in, "One")
+    ended(signed_in)
+    signed_in.reload()
+    for written in ("Rewritten", "One"):  # the second is what it was
+        button(signed_in, "Edit this prompt").click()
+        editor(signed_in).fill(written)
+        button(signed_in, "New conversation").click()
+        expect(field(signed_in)).to_have_value("Rewritten")
+        signed_in.go_back()
     ended(signed_in)
 
 

@@ -53,6 +53,7 @@ async function ask(content, follows, index) {
   const body = { prompt: content };
   if (opened.id !== null) body.follows = follows; // else there is nothing to follow yet
   const address = opened.id !== null ? `${addressInAPI()}prompts/` : "/chat/new/message/";
+  composer.keep(content);
   return answer(exchange, address, body, () => {
     exchanges.cut(index);
     restore();
@@ -90,7 +91,7 @@ async function answer(exchange, address, body, undo) {
   composer.focus(); // what was pressed may be gone
   let id = null;
   try {
-    id = await start(address, body, { away }, mine.signal);
+    id = await start(address, body, { away }, mine.signal).finally(() => composer.keep(""));
     const row = await read(id, { away }, mine.signal);
     Object.assign(exchange, { prompt: row.prompt, row });
     opened.newest = row.id;

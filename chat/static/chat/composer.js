@@ -1,18 +1,22 @@
 /* What stands below the transcript: the field, its one button, and a line about what goes on. */
 
-import { fit } from "./transcript.js";
+import { edits, fit } from "./transcript.js";
 
 const $ = (id) => document.getElementById(id);
 // Somebody else may log in in the same tab.
 const UNSENT = `unsent of ${document.querySelector(".user").textContent}`;
+let underWay = ""; // what the server may not have heard yet
 const status = { ahead: 0, away: false }; // in the queue; whether the server cannot be reached
 
 /** What is written outlives this page: to reload it is what whoever is logged out is told. */
 export function keepUnsent() {
-  window.addEventListener("pagehide", () => sessionStorage.setItem(UNSENT, $("prompt").value));
+  window.addEventListener("pagehide", () => {
+    const written = [underWay, ...edits(), $("prompt").value];
+    sessionStorage.setItem(UNSENT, written.filter(Boolean).join("\n"));
+  });
   const kept = sessionStorage.getItem(UNSENT);
   sessionStorage.removeItem(UNSENT);
-  if (kept && !$("prompt").value) setPrompt(kept);
+  if (kept) giveBack(kept); // there may be more by now
 }
 
 export function setPrompt(text) {
@@ -25,8 +29,13 @@ export function giveBack(text) {
   setPrompt([text, $("prompt").value].filter(Boolean).join("\n"));
 }
 
+export function keep(text) {
+  underWay = text;
+}
+
+/** For who writes here next; who writes elsewhere meanwhile is left there. */
 export function focus() {
-  $("prompt").focus();
+  if (!document.activeElement?.value) $("prompt").focus();
 }
 
 /** Whether something can be asked at all. */

@@ -38,6 +38,7 @@ export async function open(id) {
   openNext(id);
   run(null);
   composer.notice();
+  transcript.edits().forEach(composer.giveBack);
   exchanges.clear();
   versions.know([]);
   composer.allow(false); // what is asked must follow what is there
@@ -87,7 +88,8 @@ async function lookOnce(mine) {
     await ended();
     if (opened.id === null || mine !== opened.view) return;
     if (!isThere) {
-      await (loaded = load(mine));
+      loaded = load(mine);
+      if (await loaded) composer.notice(); // it said why it could not be read
       return;
     }
     const before = ended();
@@ -116,6 +118,7 @@ function choose(version, index, part, step) {
   chosen = version;
   const done = showVersion(version, opened.view, () => {
     const turn = exchanges.at(index)[part];
+    if (document.activeElement !== document.body) return; // not on what was pressed: that is gone
     if (turn) transcript.focusVersion(turn, step); // a prompt without words is not shown
   });
   reading = reading.then(() => done);
@@ -145,9 +148,9 @@ function showBeside(path, tree, mine) {
 function showPath(path, tree, mine) {
   const turns = exchanges.ofPath(path);
   const same = exchanges.shared(turns);
-  exchanges.cut(same);
   let growing = null;
   scrolling.stayAtEndOfAll(() => {
+    exchanges.cut(same);
     growing = turns.slice(same).map((turn) => showStored(turn, mine)).at(-1);
     versions.know(tree);
     exchanges.markVersions();

@@ -3,6 +3,7 @@
 
 const EVERY = 1000; // milliseconds between looks while it is not ready
 let timer = null; // for the next look
+let looks = 0; // how many there were: only the last one's answer is shown
 let lost = false; // whether the server was away when it was last heard of
 let onReady = () => null; // hears of each look that finds it ready
 const $ = (id) => document.getElementById(id);
@@ -12,15 +13,19 @@ export function whenReady(callback) {
 }
 
 export async function watchModel() {
+  clearTimeout(timer);
+  const look = (looks += 1);
   const response = await fetch("/readyz").catch(() => null);
   const state = response && (await response.json().catch(() => null));
+  if (look !== looks) return; // a later one is under way, or told already
+  const isReady = state?.status === "ready";
   $("readiness").dataset.state = state?.status ?? "unreachable";
   $("model").textContent = $("model").title = describe(state);
   showProgress(state?.status === "loading" ? state.progress : null);
-  if (state?.status === "ready") onReady();
-  clearTimeout(timer); // another look may have been under way
-  // A server that is lost may have answered this one question.
-  if (lost || state?.status !== "ready") timer = setTimeout(watchModel, EVERY);
+  if (isReady) onReady();
+  // A server that is lost may have answered this one question: it is asked once more.
+  if (lost || !isReady) timer = setTimeout(watchModel, EVERY);
+  if (isReady) lost = false; // nobody else may ask anything
 }
 
 /** The server went away or came back: so may the model have. */

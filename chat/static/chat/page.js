@@ -37,8 +37,9 @@ const narrow = matchMedia("(max-width: 48rem)"); // as in page.css: the list is 
 const $ = (id) => document.getElementById(id);
 
 async function send() {
-  if (!(await conversation.settled())) return;
   const content = $("prompt").value;
+  if (!(await conversation.settled())) return;
+  if ($("prompt").value !== content) return; // who wrote on has not said that this is all
   if (!content.trim() || isRunning() || $("send").disabled) return;
   setPrompt("");
   asking.send(content);
@@ -80,7 +81,8 @@ function learn(id) {
   }
   // replaceState: the page must not open what it already shows.
   history.replaceState(null, "", conversations.addressOf(id));
-  $("search").value = ""; // the new one shall be seen
+  // The new one shall be seen, unless somebody is looking for another.
+  if (document.activeElement !== $("search")) $("search").value = "";
   look();
 }
 

@@ -108,7 +108,9 @@ function remarks(row) {
 
 /** Say in a turn's actions which of these versions it is. onChoose gets another one, 1 or -1. */
 export function markVersion({ actions }, ids, id, onChoose) {
-  actions.querySelector(".versions")?.remove();
+  const old = actions.querySelector(".versions");
+  const focused = [...(old?.children ?? [])].indexOf(document.activeElement);
+  old?.remove();
   if (ids.length < 2) return;
   const index = ids.indexOf(id);
   const way = (name, sign, step) => {
@@ -121,6 +123,7 @@ export function markVersion({ actions }, ids, id, onChoose) {
   const place = element("span", "", `${index + 1} of ${ids.length}`);
   group.append(way("previous", "‹", -1), place, way("next", "›", 1));
   actions.prepend(group);
+  group.children[focused]?.focus({ preventScroll: true });
 }
 
 /** Go on where versions were chosen by keyboard. */
@@ -135,12 +138,18 @@ export function isEdited() {
   return box.querySelector(".editor") !== null;
 }
 
+/** What has been written in such places, and not asked. */
+export function edits() {
+  const fields = [...box.querySelectorAll(".editor textarea")];
+  return fields.filter((field) => field.value !== field.defaultValue).map(({ value }) => value);
+}
+
 /** A prompt as a form in its place: Enter asks, Escape leaves it as it was. What the server did
  *  not take is open again. */
 function openEditor({ root, text, actions }, content, onEdit) {
   const form = element("form", "editor");
   const field = element("textarea", "");
-  field.value = content;
+  field.defaultValue = content;
   field.dir = "auto";
   field.setAttribute("aria-label", "Edit the prompt");
   const close = () => {
@@ -165,7 +174,7 @@ function openEditor({ root, text, actions }, content, onEdit) {
   });
   field.addEventListener("input", () => fit(field));
   field.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") close();
+    if (event.key === "Escape" && !composes(event)) close();
     else submitOnEnter(event);
   });
   show();
@@ -174,12 +183,15 @@ function openEditor({ root, text, actions }, content, onEdit) {
 
 /** Enter sends, Shift + Enter makes a new line. */
 export function submitOnEnter(event) {
-  // While an input method composes (Chinese, Japanese), Enter picks a word. Safari has ended that
-  // by then, and only its code 229 tells.
-  const composes = event.isComposing || event.keyCode === 229;
-  if (event.key !== "Enter" || event.shiftKey || composes) return;
+  if (event.key !== "Enter" || event.shiftKey || composes(event)) return;
   event.preventDefault();
   event.target.form.requestSubmit();
+}
+
+/** While an input method composes (Chinese, Japanese), Enter picks a word and Escape none. Safari
+ *  has ended that by then, and only its code 229 tells. */
+function composes(event) {
+  return event.isComposing || event.keyCode === 229;
 }
 
 /** As many lines as there are, up to eight. */
