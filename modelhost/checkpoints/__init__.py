@@ -13,7 +13,13 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from modelhost.checkpoints import published
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import Checkpoint, Description, Loaded, Placement
+from modelhost.checkpoints.base import (
+    Checkpoint,
+    Description,
+    Loaded,
+    Placement,
+    check_layers,
+)
 from modelhost.checkpoints.chatglm import ChatGLMCheckpoint
 from modelhost.checkpoints.gguf import DemoCheckpoint
 from modelhost.checkpoints.hub import HubCheckpoint, missing_weights
@@ -57,23 +63,27 @@ def _folder(name: str) -> Path | None:
 
 
 def _of_folder(folder: Path, spec: ModelSpec, *, name: str, revision: str | None) -> Checkpoint:
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except FileNotFoundError:
-        raise LoadFailed(
-            f"{folder} has no config.json, so it is not a model folder. Check the path."
-        ) from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise LoadFailed(
-            f"{folder / 'config.json'} cannot be read ({error}). Download it again."
-        ) from error
-    if not isinstance(config, dict):
-        raise LoadFailed(f"{folder / 'config.json'} is not a JSON object. Download it again.")
+    config = _config(folder / "config.json")
     if config.get("model_type") == "chatglm":
         adapter = Adapter(spec.adapter) if spec.adapter else None
         return ChatGLMCheckpoint(folder, config, name=name, revision=revision, adapter=adapter)
     _refuse_adapter(spec)
     return HubCheckpoint(folder, config, name=name, revision=revision)
+
+
+def _config(file: Path) -> dict[str, Any]:
+    if not file.is_file():  # reading a pipe would never end
+        raise LoadFailed(
+            f"{file.parent} has no config.json, so it is not a model folder. Check the path."
+        )
+    try:
+        config = json.loads(file.read_text())
+    except (ValueError, OSError, RecursionError) as error:
+        raise LoadFailed(f"{file} cannot be read ({error}). Download it again.") from error
+    if not isinstance(config, dict):
+        raise LoadFailed(f"{file} is not a JSON object. Download it again.")
+    check_layers(file, config)
+    return config
 
 
 def _refuse_adapter(spec: ModelSpec) -> None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 
 UNKNOWN_CONTEXT = 2048  # tokens, for a model without position embeddings
+LONGEST_NAME = 255  # bytes in a file's name; the system's calls fail with more
+MOST_LAYERS = 1000  # building an outline takes a millisecond a layer; published models have 126
+LAYERS = ("num_layers", "num_hidden_layers", "n_layer", "n_layers")  # as configs call them
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +120,42 @@ def indexed_files(index: Path) -> list[str]:
     """Names of the weight files that an index names, all of them beside it. Raises LoadFailed."""
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        if not names or any(Path(name).name != name for name in names):
-            raise ValueError("it must name files beside it")
+        if not names or not all(map(_is_beside, names)):
+            raise ValueError("its weight_map must name files beside it")
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         reason = first_line(error)
         raise LoadFailed(f"{index} is not usable: {reason}. Download it again.") from error
     return names
+
+
+def _is_beside(name: str) -> bool:
+    """Whether a text is the plain name of a file in the same folder."""
+    if not name.isprintable() or len(name.encode()) > LONGEST_NAME:
+        return False
+    return Path(name).name == name and name not in ("", "..")
+
+
+def check_layers(file: Path, config: dict[str, Any]) -> None:
+    """Refuse a number of layers that would take forever to build. Raises LoadFailed.
+
+    Asked before anything else reads the config: some of the library's make a list as long.
+    """
+    parts = [config, *(part for part in config.values() if isinstance(part, dict))]
+    for part in parts:
+        for field_name in LAYERS:
+            if (count := _whole(part.get(field_name))) > MOST_LAYERS:
+                raise LoadFailed(
+                    f"{file} says {field_name}: {count}; a model of more than {MOST_LAYERS} layers "
+                    "is not loaded. Take the file of the release."
+                )
+
+
+def _whole(value: Any) -> int:
+    """What may become a number of layers; what cannot is refused where it is read."""
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 def first_of(names: Collection[str]) -> str:
@@ -132,11 +165,25 @@ def first_of(names: Collection[str]) -> str:
 
 
 def fingerprint(files: list[Path]) -> str:
-    """A short name for a folder's content: names and sizes of all, bytes of the small ones."""
+    """A short name for a folder's content: names and sizes of all, bytes of the small ones.
+
+    Raises LoadFailed.
+    """
     digest = sha256()
     for file in sorted(files):
-        size = file.stat().st_size
+        try:
+            size = file.stat().st_size
+            small = file.read_bytes() if file.suffix == ".json" else b""
+        except OSError as error:  # it has just gone, or is not ours to read
+            raise LoadFailed(
+                f"{file} cannot be read ({error.strerror}). Check the folder and its permissions."
+            ) from error
         digest.update(f"{file.name}:{size}\n".encode())
-        if file.suffix == ".json":
-            digest.update(file.read_bytes())
+        digest.update(small)
     return digest.hexdigest()[:12]
+
+
+def present(folder: Path, patterns: Collection[str]) -> list[Path]:
+    """Files in a folder that match; no folders, pipes or links that lead nowhere."""
+    found = {file for pattern in patterns for file in folder.glob(pattern)}
+    return sorted(file for file in found if file.is_file())

@@ -18,7 +18,14 @@ from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
 from modelhost.chatglm import TOKENIZER_FILE, ChatGLMFormat
 from modelhost.checkpoints import quantization
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import Description, Loaded, Placement, fingerprint, first_of
+from modelhost.checkpoints.base import (
+    Description,
+    Loaded,
+    Placement,
+    fingerprint,
+    first_of,
+    present,
+)
 from modelhost.checkpoints.published import (
     DROPPED,
     convert,
@@ -127,7 +134,7 @@ class ChatGLMCheckpoint:
         wanted = ["config.json", TOKENIZER_FILE, "*.index.json", "model*.safetensors"]
         if not list(self.folder.glob("model*.safetensors")):
             wanted.append("pytorch_model*.bin")
-        return sorted({file for pattern in wanted for file in self.folder.glob(pattern)})
+        return present(self.folder, wanted)
 
 
 def empty_model(folder: Path, config: GlmConfig) -> GlmForCausalLM:

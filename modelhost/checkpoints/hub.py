@@ -24,6 +24,7 @@ from modelhost.checkpoints.base import (
     fingerprint,
     first_of,
     indexed_files,
+    present,
 )
 from modelhost.checkpoints.published import HALVES
 from modelhost.checkpoints.quantization import Quantizer
@@ -213,7 +214,7 @@ def stop_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
 
 def missing_weights(folder: Path) -> list[str]:
     """Names of weight files that should be in the folder and are not."""
-    return [name for name in weight_names(folder) if not (folder / name).exists()]
+    return [name for name in weight_names(folder) if not (folder / name).is_file()]
 
 
 def weight_names(folder: Path) -> list[str]:
@@ -252,7 +253,7 @@ def count_parameters(file: Path) -> int:
 def files_read(folder: Path) -> list[Path]:
     """The files of a folder that loading it reads."""
     wanted = ("*.json", "*.safetensors", "*.jinja", "*.model")
-    return sorted(file for pattern in wanted for file in folder.glob(pattern))
+    return present(folder, wanted)
 
 
 @contextmanager

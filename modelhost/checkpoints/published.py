@@ -78,7 +78,7 @@ def shards(folder: Path) -> list[Path]:
         index = folder / f"{layout}.index.json"
         if index.exists():
             return _indexed(folder, index)
-        if (folder / layout).exists():
+        if (folder / layout).is_file():
             return [folder / layout]
     raise LoadFailed(
         f"{folder} has no weights: neither {LAYOUTS[0]} nor {LAYOUTS[1]} is there. "
@@ -96,7 +96,7 @@ def is_complete(folder: Path) -> bool:
 
 def _indexed(folder: Path, index: Path) -> list[Path]:
     names = indexed_files(index)
-    missing = [name for name in names if not (folder / name).exists()]
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise LoadFailed(f"{folder} lacks {first_of(missing)}. Download the missing shard.")
     return [folder / name for name in names]

@@ -14,12 +14,13 @@ from safetensors.torch import load_file, save_file
 
 from modelhost import checkpoints, loading
 from modelhost.checkpoints import Placement
+from modelhost.checkpoints.base import fingerprint
 from modelhost.checkpoints.hub import INDEX, SINGLE
 from modelhost.errors import LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec, Sampling, Turn
 from tests.modelhost.conftest import CPU
-from tests.modelhost.folders import cut, edit, remove, spec_of, write
+from tests.modelhost.folders import cut, edit, pipe, remove, spec_of, write
 
 BROKEN = {
     "no config": (remove("config.json"), "config.json"),
@@ -47,6 +48,25 @@ BROKEN = {
     "index that names nothing": (write(INDEX, '{"weight_map": {}}'), INDEX),
     "index that leaves the folder": (write(INDEX, '{"weight_map": {"a": "../x"}}'), INDEX),
     "index that names no file": (write(INDEX, '{"weight_map": {"a": 5}}'), INDEX),
+    "index that names the folder": (write(INDEX, '{"weight_map": {"a": ""}}'), INDEX),
+    "index that names what no disk has": (
+        write(INDEX, json.dumps({"weight_map": {"a": "x" * 5000}})),
+        f"{INDEX} is not usable: its weight_map",
+    ),
+    "index that names half a character": (
+        write(INDEX, json.dumps({"weight_map": {"a": "\ud800"}})),
+        f"{INDEX} is not usable: its weight_map",
+    ),
+    "config that is a pipe": (pipe("config.json"), "config.json"),
+    "weights that are a pipe": (pipe(SINGLE), SINGLE),
+    "layers without end": (
+        edit("config.json", num_hidden_layers=10**9),
+        "config.json says num_hidden_layers: 1000000000",
+    ),
+    "layers without end in a part": (
+        edit("config.json", text_config={"n_layer": 10**9}),
+        "config.json says n_layer: 1000000000",
+    ),
     "fewer layers than configured": (edit("config.json", num_hidden_layers=5), "lacks the weights"),
     "other sizes than configured": (edit("config.json", hidden_size=64), "config.json"),
     "a smaller vocabulary": (edit("config.json", vocab_size=100), "config.json"),
@@ -188,6 +208,23 @@ def test_a_description_comes_from_the_small_files(folder):
         "adapter": "",
     }
     assert parameters > 10_000
+
+
+def test_what_else_lies_in_a_folder_is_nobodys_business(folder):
+    known = loading.describe(spec_of(folder))
+    (folder / "gone.json").symlink_to("nowhere")
+    (folder / "itself.json").symlink_to("itself.json")
+    (folder / "folder.json").mkdir()
+    pipe("pipe.json")(folder)
+
+    assert loading.describe(spec_of(folder)) == known
+
+
+def test_a_file_that_goes_while_it_is_read_is_a_sentence(tmp_path):
+    with pytest.raises(
+        LoadFailed, match=r"gone\.json cannot be read \(No such file or directory\)"
+    ):
+        fingerprint([tmp_path / "gone.json"])
 
 
 def test_a_folder_has_no_other_revisions(folder):
