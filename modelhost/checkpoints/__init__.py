@@ -18,7 +18,7 @@ from modelhost.checkpoints.base import (
     Description,
     Loaded,
     Placement,
-    check_layers,
+    check_numbers,
 )
 from modelhost.checkpoints.chatglm import ChatGLMCheckpoint
 from modelhost.checkpoints.gguf import DemoCheckpoint
@@ -82,7 +82,7 @@ def _config(file: Path) -> dict[str, Any]:
         raise LoadFailed(f"{file} cannot be read ({error}). Download it again.") from error
     if not isinstance(config, dict):
         raise LoadFailed(f"{file} is not a JSON object. Download it again.")
-    check_layers(file, config)
+    check_numbers(file, config)
     return config
 
 

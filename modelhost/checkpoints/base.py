@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 UNKNOWN_CONTEXT = 2048  # tokens, for a model without position embeddings
 LONGEST_NAME = 255  # bytes in a file's name; the system's calls fail with more
-MOST_LAYERS = 1000  # building an outline takes a millisecond a layer; published models have 126
-LAYERS = ("num_layers", "num_hidden_layers", "n_layer", "n_layers")  # as configs call them
+# Numbers of which something is made one by one, milliseconds for a layer; published models have
+# 126 layers at most.
+MOST = dict.fromkeys(["num_layers", "num_hidden_layers", "n_layer", "n_layers"], 1000)
+MOST["num_labels"] = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,21 @@ def _original_lengths(rope: dict[str, Any]) -> Iterator[int]:
             yield int(parameters["original_max_position_embeddings"])
 
 
+def check_context(file: Path, config: Any) -> None:
+    """Refuse a config that leaves no room for a token. Raises LoadFailed."""
+    try:
+        length = context_length(config)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise LoadFailed(
+            f"{file} does not say how long a context may be ({first_line(error)}). "
+            "Take the file of the release."
+        ) from error
+    if length < 1:
+        raise LoadFailed(
+            f"{file} says that a context has {length} tokens. Take the file of the release."
+        )
+
+
 def indexed_files(index: Path) -> list[str]:
     """Names of the weight files that an index names, all of them beside it. Raises LoadFailed."""
     try:
@@ -135,23 +152,23 @@ def _is_beside(name: str) -> bool:
     return Path(name).name == name and name not in ("", "..")
 
 
-def check_layers(file: Path, config: dict[str, Any]) -> None:
-    """Refuse a number of layers that would take forever to build. Raises LoadFailed.
+def check_numbers(file: Path, config: dict[str, Any]) -> None:
+    """Refuse a config of which the library would never be done. Raises LoadFailed.
 
-    Asked before anything else reads the config: some of the library's make a list as long.
+    Asked before the library reads it: some of its configs make a list as long as they have layers.
     """
     parts = [config, *(part for part in config.values() if isinstance(part, dict))]
     for part in parts:
-        for field_name in LAYERS:
-            if (count := _whole(part.get(field_name))) > MOST_LAYERS:
+        for name, most in MOST.items():
+            if (number := _whole(part.get(name))) > most:
                 raise LoadFailed(
-                    f"{file} says {field_name}: {count}; a model of more than {MOST_LAYERS} layers "
-                    "is not loaded. Take the file of the release."
+                    f"{file} says {name}: {number}, and more than {most} are not tried. "
+                    "Take the file of the release."
                 )
 
 
 def _whole(value: Any) -> int:
-    """What may become a number of layers; what cannot is refused where it is read."""
+    """What may become a number; what cannot is refused where it is read."""
     try:
         return int(value)
     except (TypeError, ValueError, OverflowError):

@@ -22,6 +22,7 @@ from modelhost.checkpoints.base import (
     Description,
     Loaded,
     Placement,
+    check_context,
     fingerprint,
     first_of,
     present,
@@ -106,6 +107,7 @@ class ChatGLMCheckpoint:
     def _outline(self) -> tuple[GlmForCausalLM, GlmConfig]:
         """The network without memory for its weights, which the adapter fits."""
         config = glm_config(self.folder, self.config)
+        check_context(self.folder / "config.json", config)
         model = empty_model(self.folder, config)
         if self.adapter:
             self.adapter.check(published_shapes(config))

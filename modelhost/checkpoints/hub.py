@@ -20,6 +20,7 @@ from modelhost.checkpoints.base import (
     Description,
     Loaded,
     Placement,
+    check_context,
     context_length,
     fingerprint,
     first_of,
@@ -29,7 +30,7 @@ from modelhost.checkpoints.base import (
 from modelhost.checkpoints.published import HALVES
 from modelhost.checkpoints.quantization import Quantizer
 from modelhost.cpu import waiting
-from modelhost.errors import LoadFailed, first_line
+from modelhost.errors import BadTurns, LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.template import TemplateFormat
 
@@ -166,17 +167,23 @@ def check_complete(folder: Path, report: dict[str, Any]) -> None:
 
 
 def load_format(folder: Path) -> TemplateFormat:
-    """The tokenizer of a folder and its chat template. Raises LoadFailed."""
+    """The tokenizer of a folder and its chat template, tried. Raises LoadFailed."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if not tokenizer.chat_template:
+            raise LoadFailed(
+                f"{folder} has no chat template, so it is not a chat model. "
+                "Choose its chat or instruct variant."
+            )
+        chat_format = TemplateFormat(tokenizer, stop_ids=stop_ids(folder, tokenizer))
+        chat_format.check_template()
+        return chat_format
+    except LoadFailed:
+        raise
+    except BadTurns as error:
+        raise LoadFailed(f"{folder} cannot answer: {error}") from error
     except Exception as error:  # as above: anything
         raise LoadFailed(f"{folder} has no usable tokenizer: {first_line(error)}.") from error
-    if not tokenizer.chat_template:
-        raise LoadFailed(
-            f"{folder} has no chat template, so it is not a chat model. "
-            "Choose its chat or instruct variant."
-        )
-    return TemplateFormat(tokenizer, stop_ids=stop_ids(folder, tokenizer))
 
 
 def load_config(folder: Path, config: dict[str, Any]) -> Any:
@@ -193,6 +200,7 @@ def load_config(folder: Path, config: dict[str, Any]) -> Any:
     except Exception as error:  # as above: anything
         raise LoadFailed(f"{folder / 'config.json'} is not usable: {first_line(error)}.") from error
     servable.check(folder, known)
+    check_context(folder / "config.json", known)
     return known
 
 

@@ -101,6 +101,7 @@ BROKEN = {
         write(INDEX, json.dumps({"weight_map": {"a": "x" * 5000}})),
         f"{INDEX} is not usable: its weight_map",
     ),
+    "no room for a token": (config(seq_length=0), "config.json says that a context has 0 tokens"),
     "layers without end": (config(num_layers=10**9), "config.json says num_layers: 1000000000"),
     "layers without end, as a text": (config(num_layers="9" * 9), "config.json says num_layers"),
 }

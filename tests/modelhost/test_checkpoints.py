@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from modelhost import checkpoints, loading
+from modelhost import checkpoints, loading, template
 from modelhost.checkpoints import Placement
 from modelhost.checkpoints.base import fingerprint
 from modelhost.checkpoints.hub import INDEX, SINGLE
@@ -63,6 +63,14 @@ BROKEN = {
         edit("config.json", num_hidden_layers=10**9),
         "config.json says num_hidden_layers: 1000000000",
     ),
+    "labels without end": (
+        edit("config.json", num_labels=10**9),
+        "config.json says num_labels: 1000000000",
+    ),
+    "no room for a token": (
+        edit("config.json", max_position_embeddings=0),
+        "config.json says that a context has 0 tokens",
+    ),
     "layers without end in a part": (
         edit("config.json", text_config={"n_layer": 10**9}),
         "config.json says n_layer: 1000000000",
@@ -76,6 +84,22 @@ BROKEN = {
     "tokenizer config that is a list": (write("tokenizer_config.json", "[]"), "tokenizer"),
     "no chat template": (remove("chat_template.jinja"), "chat template"),
     "chat template with an error": (write("chat_template.jinja", "{% if %}"), "chat template"),
+    "chat template that writes without measure": (
+        write("chat_template.jinja", "{{ 'x' * 1000000 }}"),
+        "chat template writes 1000000 characters",
+    ),
+    "chat template that writes half a character": (
+        write("chat_template.jinja", "{{ '\\ud800' }}{{ messages[0].content }}"),
+        "no usable tokenizer",
+    ),
+    "tokenizer that knows no unknown": (
+        edit("tokenizer_config.json", tokenizer_class="BertTokenizer"),
+        "no usable tokenizer",
+    ),
+    "tokenizer with a text for a length": (
+        edit("tokenizer_config.json", model_max_length="long"),
+        "no usable tokenizer",
+    ),
     "chat template that refuses": (
         write("chat_template.jinja", "{{ raise_exception('never') }}"),
         "chat template",
@@ -94,6 +118,8 @@ BROKEN = {
     ),
 }
 
+ENDLESS = "{% for one in range(99999) %}{% for other in range(99999) %}{% endfor %}{% endfor %}"
+
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_folder_is_refused_in_a_sentence_that_names_the_trouble(folder, case):
@@ -109,6 +135,26 @@ def test_a_broken_folder_is_refused_in_a_sentence_that_names_the_trouble(folder,
     assert "\n" not in sentence
     assert sentence.endswith(".")
     assert ".." not in sentence.replace(str(folder), "")
+
+
+def test_a_chat_template_without_end_is_refused_before_weights_are_read(folder, monkeypatch):
+    monkeypatch.setattr(template, "PATIENCE", 0.2)
+    write("chat_template.jinja", ENDLESS)(folder)
+    progress = Progress()
+
+    with pytest.raises(LoadFailed, match=r"chat template .*has not come to an end after 0\.2 s"):
+        loading.load(spec_of(folder), progress)
+
+    assert progress.snapshot.stage == "Looking for the model"
+
+
+def test_a_description_says_that_a_context_has_no_length(folder):
+    factors = {"long_factor": [1.0] * 4, "short_factor": [1.0] * 4}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": "x"}
+    edit("config.json", rope_parameters=rope | factors)(folder)
+
+    with pytest.raises(LoadFailed, match=r"config\.json does not say how long a context may be"):
+        loading.describe(spec_of(folder))
 
 
 @pytest.mark.parametrize(
@@ -284,6 +330,14 @@ def test_what_a_library_says_behind_a_colon_is_part_of_the_sentence():
     assert first_line(ValueError("It is wrong.\nA hint.")) == "It is wrong"
     assert first_line(KeyError("size")) == "KeyError 'size'"
     assert first_line(ValueError()) == "ValueError"
+
+
+def test_a_refusal_is_one_line_of_a_bounded_length_whatever_a_file_calls_its_tensors():
+    refusal = str(LoadFailed(f"m.safetensors holds a\nb\ud800{'y' * 100_000}. Download it again."))
+
+    assert refusal.startswith("m.safetensors holds a b yyy")
+    assert refusal.endswith("yyy. Download it again.")
+    assert len(refusal) < 1100
 
 
 def test_weights_in_eight_bit_floats_and_those_beside_them_become_what_is_computed_in(folder):
