@@ -22,6 +22,15 @@ from modelhost.types import ModelSpec, Sampling, Turn
 from tests.modelhost.conftest import CPU
 from tests.modelhost.folders import cut, edit, pipe, remove, spec_of, write
 
+
+def larger_tokenizer(folder):
+    """A way to break a folder: its tokenizer is that of a larger model."""
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["vocab"]["i"] = 5000
+    file.write_text(json.dumps(content))
+
+
 BROKEN = {
     "no config": (remove("config.json"), "config.json"),
     "config that is not JSON": (write("config.json", "{'a': 1}"), "config.json"),
@@ -84,6 +93,7 @@ BROKEN = {
     "tokenizer config that is a list": (write("tokenizer_config.json", "[]"), "tokenizer"),
     "no chat template": (remove("chat_template.jinja"), "chat template"),
     "chat template with an error": (write("chat_template.jinja", "{% if %}"), "chat template"),
+    "tokenizer of a larger model": (larger_tokenizer, "its tokenizer gives ids"),
     "chat template that writes without measure": (
         write("chat_template.jinja", "{{ 'x' * 1000000 }}"),
         "chat template writes 1000000 characters",
