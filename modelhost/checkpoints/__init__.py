@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,16 +12,12 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from modelhost.checkpoints import published
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import (
-    Checkpoint,
-    Description,
-    Loaded,
-    Placement,
-    check_numbers,
-)
+from modelhost.checkpoints.base import Checkpoint, Description, Loaded, Placement
 from modelhost.checkpoints.chatglm import ChatGLMCheckpoint
+from modelhost.checkpoints.config import read_config
 from modelhost.checkpoints.gguf import DemoCheckpoint
-from modelhost.checkpoints.hub import HubCheckpoint, missing_weights
+from modelhost.checkpoints.hub import HubCheckpoint
+from modelhost.checkpoints.shards import missing_weights
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec
@@ -63,27 +58,12 @@ def _folder(name: str) -> Path | None:
 
 
 def _of_folder(folder: Path, spec: ModelSpec, *, name: str, revision: str | None) -> Checkpoint:
-    config = _config(folder / "config.json")
+    config = read_config(folder / "config.json")
     if config.get("model_type") == "chatglm":
         adapter = Adapter(spec.adapter) if spec.adapter else None
         return ChatGLMCheckpoint(folder, config, name=name, revision=revision, adapter=adapter)
     _refuse_adapter(spec)
     return HubCheckpoint(folder, config, name=name, revision=revision)
-
-
-def _config(file: Path) -> dict[str, Any]:
-    if not file.is_file():  # reading a pipe would never end
-        raise LoadFailed(
-            f"{file.parent} has no config.json, so it is not a model folder. Check the path."
-        )
-    try:
-        config = json.loads(file.read_text())
-    except (ValueError, OSError, RecursionError) as error:
-        raise LoadFailed(f"{file} cannot be read ({error}). Download it again.") from error
-    if not isinstance(config, dict):
-        raise LoadFailed(f"{file} is not a JSON object. Download it again.")
-    check_numbers(file, config)
-    return config
 
 
 def _refuse_adapter(spec: ModelSpec) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from modelhost.checkpoints.base import fingerprint
+from modelhost.checkpoints.files import fingerprint
 from modelhost.checkpoints.published import tensors_of
 from modelhost.errors import LoadFailed, first_line
 

@@ -18,15 +18,9 @@ from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
 from modelhost.chatglm import TOKENIZER_FILE, ChatGLMFormat
 from modelhost.checkpoints import quantization
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import (
-    Description,
-    Loaded,
-    Placement,
-    check_context,
-    fingerprint,
-    first_of,
-    present,
-)
+from modelhost.checkpoints.base import Description, Loaded, Placement
+from modelhost.checkpoints.config import check_context
+from modelhost.checkpoints.files import fingerprint, first_of, present
 from modelhost.checkpoints.published import (
     DROPPED,
     convert,

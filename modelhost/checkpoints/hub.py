@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
@@ -20,22 +18,15 @@ from modelhost.checkpoints.base import (
     Description,
     Loaded,
     Placement,
-    check_context,
-    context_length,
-    fingerprint,
-    first_of,
-    indexed_files,
-    present,
 )
-from modelhost.checkpoints.published import HALVES
+from modelhost.checkpoints.config import check_context, context_length
+from modelhost.checkpoints.files import fingerprint, first_of, present
 from modelhost.checkpoints.quantization import Quantizer
+from modelhost.checkpoints.shards import count_parameters, stored_small, weight_files
 from modelhost.cpu import waiting
 from modelhost.errors import BadTurns, LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.template import TemplateFormat
-
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 
 
 class HubCheckpoint:
@@ -142,16 +133,6 @@ def _read(folder: Path, dtype: torch.dtype, progress: Progress) -> Any:
     return model
 
 
-def stored_small(folder: Path) -> torch.dtype | None:
-    """The 16-bit dtype that all weights of a folder are stored in, if there is one."""
-    found: set[torch.dtype | None] = set()
-    for file in weight_files(folder):
-        with safe_open(file, framework="pt") as tensors:
-            names = tensors.keys()
-            found |= {HALVES.get(tensors.get_slice(name).get_dtype()) for name in names}
-    return found.pop() if len(found) == 1 else None
-
-
 def check_complete(folder: Path, report: dict[str, Any]) -> None:
     """Refuse what transformers only warns of: weights that are not in the files are random."""
     if missing := sorted(report["missing_keys"]):
@@ -218,44 +199,6 @@ def stop_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
         raise LoadFailed(f"{file} is not usable: {first_line(error)}.") from error
     ids = [*(configured if isinstance(configured, list) else [configured]), tokenizer.eos_token_id]
     return frozenset(token_id for token_id in ids if isinstance(token_id, int))
-
-
-def missing_weights(folder: Path) -> list[str]:
-    """Names of weight files that should be in the folder and are not."""
-    return [name for name in weight_names(folder) if not (folder / name).is_file()]
-
-
-def weight_names(folder: Path) -> list[str]:
-    """Names of the files that the weights should be in. Raises LoadFailed."""
-    index = folder / INDEX
-    if not index.exists():
-        return [SINGLE]
-    return indexed_files(index)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files, all there and readable. Raises LoadFailed, naming the file."""
-    if missing := missing_weights(folder):
-        raise LoadFailed(
-            f"{folder} lacks {first_of(missing)}. Weights are read from safetensors only; "
-            "download the folder again."
-        )
-    files = [folder / name for name in weight_names(folder)]
-    for file in files:
-        count_parameters(file)
-    return files
-
-
-def count_parameters(file: Path) -> int:
-    """Parameters in one safetensors file, from its header. Raises LoadFailed."""
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            names = tensors.keys()
-            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
-    except (SafetensorError, OSError) as error:
-        raise LoadFailed(
-            f"{file} is damaged or cut short ({first_line(error)}). Download it again."
-        ) from error
 
 
 def files_read(folder: Path) -> list[Path]:

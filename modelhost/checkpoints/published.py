@@ -15,13 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import GlmConfig
 
-from modelhost.checkpoints.base import first_of, indexed_files
+from modelhost.checkpoints.files import first_of
+from modelhost.checkpoints.shards import HALVES, SINGLE, indexed_files
 from modelhost.errors import LoadFailed
 
 ROPE_THETA = 10_000.0
 PARTIAL_ROTARY = 0.5
-LAYOUTS = ("model.safetensors", "pytorch_model.bin")  # safetensors first
-HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}  # as safetensors calls them
+LAYOUTS = (SINGLE, "pytorch_model.bin")  # safetensors first
 DROPPED = "transformer.rotary_pos_emb.inv_freq"  # a constant that the network makes itself
 
 RENAMED = {
@@ -76,7 +76,7 @@ def shards(folder: Path) -> list[Path]:
     """The weight files, all there. Raises LoadFailed, naming what is missing."""
     for layout in LAYOUTS:
         index = folder / f"{layout}.index.json"
-        if index.exists():
+        if index.is_file():
             return _indexed(folder, index)
         if (folder / layout).is_file():
             return [folder / layout]

@@ -11,7 +11,7 @@ import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from modelhost import checkpoints, loading
-from modelhost.checkpoints.hub import SINGLE
+from modelhost.checkpoints.shards import SINGLE
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from modelhost import checkpoints, loading, template
 from modelhost.checkpoints import Placement
-from modelhost.checkpoints.base import fingerprint
-from modelhost.checkpoints.hub import INDEX, SINGLE
+from modelhost.checkpoints.files import fingerprint
+from modelhost.checkpoints.shards import INDEX, SINGLE
 from modelhost.errors import LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec, Sampling, Turn
@@ -272,6 +272,7 @@ def test_what_else_lies_in_a_folder_is_nobodys_business(folder):
     (folder / "itself.json").symlink_to("itself.json")
     (folder / "folder.json").mkdir()
     pipe("pipe.json")(folder)
+    pipe(INDEX)(folder)
 
     assert loading.describe(spec_of(folder)) == known
 
@@ -300,7 +301,7 @@ def test_the_revision_of_a_folder_tells_versions_apart(folder, tmp_path):
 
 def test_a_model_that_does_not_say_its_context_has_a_modest_one():
     assert (
-        checkpoints.base.context_length(
+        checkpoints.config.context_length(
             SimpleNamespace(get_text_config=lambda: SimpleNamespace(vocab_size=3))
         )
         == 2048
