@@ -72,7 +72,7 @@ class Adapter:
                 )
 
     def apply(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """The published tensor with its change added, in float32; an outline stays one."""
+        """The published tensor [out, in] with its change added in float32; an outline stays one."""
         pair = self._pairs.get(name.removesuffix(".weight"))
         if pair is None or not name.endswith(".weight"):
             return tensor

@@ -140,7 +140,11 @@ def _only_tensors(state: Any) -> Iterator[tuple[str, torch.Tensor]]:
 def convert(
     name: str, tensor: torch.Tensor, config: GlmConfig
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """A published tensor under the native name; the fused projection in its three parts."""
+    """A published tensor under the native name; the fused projection in its three parts.
+
+    That one is [(heads + 2 · groups) · head_dim, hidden], or a bias of as many rows: first the
+    queries' rows, then the keys', then the values'.
+    """
     if FUSED in name:
         sizes = [config.num_attention_heads * config.head_dim]
         sizes += [config.num_key_value_heads * config.head_dim] * 2
