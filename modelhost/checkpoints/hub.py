@@ -28,6 +28,9 @@ from modelhost.errors import BadTurns, LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.template import TemplateFormat
 
+MOST_MISSING = 2  # times what is stored; below it the weights that lack are named
+MOST_PACKED = 16  # of two bits each fit into one stored number
+
 
 class HubCheckpoint:
     """A folder in the layout that `save_pretrained` writes. No code of the folder is executed."""
@@ -64,9 +67,23 @@ class HubCheckpoint:
 
     def load(self, where: Placement, progress: Progress) -> Loaded:
         """Read the weights with transformers' own class for the architecture."""
-        load_config(self.folder, self.config)
-        weight_files(self.folder)
+        config = load_config(self.folder, self.config)
+        self._check_size(config, sum(map(count_parameters, weight_files(self.folder))))
         return load_folder(self.folder, where, progress)
+
+    def _check_size(self, config: Any, stored: int) -> None:
+        """Refuse a config of a far larger model than the weights are. Raises LoadFailed.
+
+        transformers makes room for what is missing, and fills it, before it says so: another
+        model's config could take more memory than there is, and the process with it.
+        """
+        outlined = sum(parameter.numel() for parameter in self._outline(config).parameters())
+        packed = getattr(config, "quantization_config", None) is not None
+        if outlined > (MOST_PACKED if packed else MOST_MISSING) * stored:
+            raise LoadFailed(
+                f"{self.folder / 'config.json'} describes {outlined} parameters; the weights "
+                f"beside it are {stored}. Take both from the same release."
+            )
 
     def _memory(self, config: Any, parameters: int, where: Placement) -> int:
         if where.quantize is None and not where.halves:

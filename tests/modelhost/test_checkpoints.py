@@ -86,6 +86,10 @@ BROKEN = {
     ),
     "fewer layers than configured": (edit("config.json", num_hidden_layers=5), "lacks the weights"),
     "other sizes than configured": (edit("config.json", hidden_size=64), "config.json"),
+    "config of a far larger model": (
+        edit("config.json", vocab_size=3000),
+        "config.json describes 210592 parameters; the weights beside it are 36832",
+    ),
     "a smaller vocabulary": (edit("config.json", vocab_size=100), "config.json"),
     "no tokenizer": (remove("tokenizer.json", "tokenizer_config.json"), "tokenizer"),
     "no tokenizer.json": (remove("tokenizer.json"), "tokenizer"),
