@@ -75,10 +75,7 @@ def attend(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, cache=cache, **kwargs
         )
-    if attention_mask is not None and attention_mask.shape[:2] != (1, 1):
-        raise NotImplementedError("its attention makes a mask of its own for each head")
-    if kwargs.get("position_bias") is not None:
-        raise NotImplementedError("its attention adds a bias for positions")
+    _refuse_what_differs_by_head(attention_mask, kwargs)
     # Puts the new keys and values into the cache, gives all of them back, and leaves this
     # layer's own lengths in kwargs.
     key, value = cache.update(
@@ -91,6 +88,14 @@ def attend(
         mask=attention_mask, scaling=scaling, window=window, changes=changes,
     )  # fmt: skip
     return result, None
+
+
+def _refuse_what_differs_by_head(mask: torch.Tensor | None, options: dict[str, Any]) -> None:
+    """Raises NotImplementedError, whose words end up in the refusal of the model."""
+    if mask is not None and mask.shape[:2] != (1, 1):
+        raise NotImplementedError("its attention makes a mask of its own for each head")
+    if options.get("position_bias") is not None:
+        raise NotImplementedError("its attention adds a bias for positions")
 
 
 def lengths(ends: torch.Tensor) -> list[int]:

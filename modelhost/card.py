@@ -8,7 +8,7 @@ from transformers.generation.continuous_batching.model_runner import (
     infer_max_single_request_tokens,
 )
 
-from modelhost.checkpoints.base import context_length
+from modelhost.checkpoints.config import context_length
 from modelhost.types import ModelCard
 
 

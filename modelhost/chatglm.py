@@ -51,7 +51,7 @@ class ChatGLMFormat:
 
     def __init__(self, file: Path) -> None:
         """Raises LoadFailed."""
-        if not file.exists():
+        if not file.is_file():
             raise LoadFailed(f"{file} is missing. It is part of every ChatGLM3 release; add it.")
         try:
             self._pieces = SentencePieceProcessor(model_file=str(file))

@@ -11,8 +11,22 @@ class NotReady(ModelHostError):
     """No model can answer yet; asking again later is right."""
 
 
+LONGEST_SENTENCE = 1000  # characters: what went wrong stands at the beginning of a sentence
+ADVICE = 200  # and what to do about it at its end
+
+
 class LoadFailed(ModelHostError):
-    """The model could not be loaded. The text is one sentence that says what to do."""
+    """The model could not be loaded. The text is one sentence that says what to do.
+
+    What a folder's files call things may be part of it. Whatever that is, it stays one line of a
+    bounded length that every encoding can take.
+    """
+
+    def __init__(self, sentence: str) -> None:
+        line = "".join(letter if letter.isprintable() else " " for letter in sentence)
+        if len(line) > LONGEST_SENTENCE:
+            line = f"{line[: LONGEST_SENTENCE - ADVICE]} … {line[-ADVICE:]}"
+        super().__init__(line)
 
 
 class Busy(ModelHostError):

@@ -162,11 +162,6 @@ class Host:
         if engine is not None:
             _free(engine)
 
-    def reload(self, spec: ModelSpec, *, terminal: bool = False) -> None:
-        """Replace the model: unload, then load again."""
-        self.unload()
-        self.start(spec, terminal=terminal)
-
     def _load(self, spec: ModelSpec, progress: Progress, attempt: int) -> None:
         with self._turn:
             if attempt != self._attempt:

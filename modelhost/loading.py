@@ -91,7 +91,12 @@ def start(
 
 
 def _why(error: ModelHostError, engine: Engine) -> str:
-    """A template that refuses a plain "Hi" says so itself; a cache that is too small does not."""
+    """What the proof met, in the words of whoever chose the model and not of a caller."""
+    if isinstance(error, BadSampling) and error.field == "token_ids":
+        return (
+            f"its tokenizer gives ids that its {engine.card.vocabulary} tokens do not have. "
+            "Take the tokenizer and the weights from the same release."
+        )
     if not isinstance(error, PromptTooLong | BadSampling):
         return str(error)
     left = max(0, engine.card.context_length)

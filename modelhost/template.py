@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 from modelhost import reasoning
+from modelhost.deadline import deadline
 from modelhost.errors import BadTools, BadTurns, first_line
 from modelhost.slots import Slots
 from modelhost.spellings import Spellings
@@ -22,6 +23,9 @@ from modelhost.toolcalls import TaggedAnswer
 from modelhost.types import Role, Tool, Turn
 
 ANCHOR = "\n"  # no token spans it and a word, in tokenizers that put a space before a text
+GREETING = "Hi"
+PATIENCE = 5.0  # seconds that a template may compute for a greeting; it takes milliseconds
+MOST_AROUND = 100_000  # characters that it may write around one
 HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")  # JSON can spell it, UTF-8 cannot
 
 
@@ -46,6 +50,16 @@ class TemplateFormat:
         self._control_ids = frozenset(control)
         rules = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None)
         self._spellings = Spellings(control.values(), rules.normalize_str if rules else str)
+
+    def check_template(self) -> None:
+        """A template is a program of others: see it end, and write a prompt. Raises BadTurns."""
+        with deadline(PATIENCE):
+            text = self._templated([{"role": Role.USER.value, "content": GREETING}], [])
+        if len(text) > MOST_AROUND:  # before it is tokenized, which could take hours
+            raise BadTurns(
+                f"The model's chat template writes {len(text)} characters for a greeting."
+            )
+        self.encode([Turn(Role.USER, GREETING)])
 
     def encode(self, turns: Sequence[Turn], tools: Sequence[Tool] = ()) -> list[int]:
         """Render the template around markers, then put each text's own ids in its place."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,13 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from modelhost.checkpoints import published
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import Checkpoint, Description, Loaded, Placement, name_of
+from modelhost.checkpoints.base import Checkpoint, Description, Loaded, Placement
 from modelhost.checkpoints.chatglm import ChatGLMCheckpoint
+from modelhost.checkpoints.config import read_config
+from modelhost.checkpoints.files import name_of
 from modelhost.checkpoints.gguf import DemoCheckpoint
-from modelhost.checkpoints.hub import HubCheckpoint, missing_weights
+from modelhost.checkpoints.hub import HubCheckpoint
+from modelhost.checkpoints.shards import missing_weights
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec
@@ -57,18 +59,7 @@ def _folder(name: str) -> Path | None:
 
 
 def _of_folder(folder: Path, spec: ModelSpec, *, name: str, revision: str | None) -> Checkpoint:
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except FileNotFoundError:
-        raise LoadFailed(
-            f"{folder} has no config.json, so it is not a model folder. Check the path."
-        ) from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise LoadFailed(
-            f"{folder / 'config.json'} cannot be read ({error}). Download it again."
-        ) from error
-    if not isinstance(config, dict):
-        raise LoadFailed(f"{folder / 'config.json'} is not a JSON object. Download it again.")
+    config = read_config(folder / "config.json")
     if config.get("model_type") == "chatglm":
         adapter = Adapter(spec.adapter) if spec.adapter else None
         return ChatGLMCheckpoint(folder, config, name=name, revision=revision, adapter=adapter)

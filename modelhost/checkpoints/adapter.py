@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from modelhost.checkpoints.base import fingerprint, name_of
+from modelhost.checkpoints.files import fingerprint, name_of
 from modelhost.checkpoints.published import tensors_of
 from modelhost.errors import LoadFailed, first_line
 
@@ -72,7 +72,7 @@ class Adapter:
                 )
 
     def apply(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
-        """The published tensor with its change added, in float32; an outline stays one."""
+        """The published tensor [out, in] with its change added in float32; an outline stays one."""
         pair = self._pairs.get(name.removesuffix(".weight"))
         if pair is None or not name.endswith(".weight"):
             return tensor
@@ -83,12 +83,12 @@ class Adapter:
 
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
-    if not file.exists():
+    if not file.is_file():
         raise LoadFailed(_no_adapter(folder))
     try:
         config = json.loads(file.read_text())
-    except (ValueError, RecursionError) as error:
-        raise LoadFailed(f"{file} is not JSON ({error}).") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise LoadFailed(f"{file} cannot be read as JSON ({error}).") from error
     kind = config.get("peft_type") if isinstance(config, dict) else None
     if kind != "LORA":
         raise LoadFailed(f"{folder} is a {kind} adapter; only LoRA can be loaded.")
@@ -104,7 +104,7 @@ def _no_adapter(folder: Path) -> str:
     if not folder.is_dir():
         return f"There is no adapter folder {folder}. Check LLMSITE_ADAPTER."
     config = folder / "config.json"
-    if config.exists() and '"pre_seq_len"' in config.read_text(errors="replace"):
+    if config.is_file() and '"pre_seq_len"' in config.read_text(errors="replace"):
         return (
             f"{folder} is a P-tuning checkpoint, which changes the network and cannot be loaded "
             "natively. Train a LoRA instead; ChatGLM3's finetune_demo can."
@@ -114,7 +114,7 @@ def _no_adapter(folder: Path) -> str:
 
 def _read_weights(folder: Path) -> Path:
     for name in WEIGHTS:
-        if (folder / name).exists():
+        if (folder / name).is_file():
             return folder / name
     raise LoadFailed(f"{folder} has neither {WEIGHTS[0]} nor {WEIGHTS[1]}.")
 
@@ -138,12 +138,12 @@ def _pairs(
         if set(half) != {"A", "B"}:
             raise LoadFailed(f"{folder} has only half of the pair for {target}.")
     return {
-        target: Pair(half["A"], half["B"], _scale(config, target, rank=half["A"].shape[0]))
+        target: Pair(half["A"], half["B"], _scale(folder, config, target, rank=len(half["A"])))
         for target, half in halves.items()
     }
 
 
-def _scale(config: dict[str, Any], target: str, *, rank: int) -> float:
+def _scale(folder: Path, config: dict[str, Any], target: str, *, rank: int) -> float:
     """alpha / r. A pattern names targets by the end of their path; as in peft the first counts.
 
     Raises LoadFailed.
@@ -154,6 +154,6 @@ def _scale(config: dict[str, Any], target: str, *, rank: int) -> float:
         alpha = float(next(named, config.get("lora_alpha") or rank))
     except (AttributeError, TypeError, ValueError, OverflowError, re.error) as error:
         raise LoadFailed(
-            f"{CONFIG} says no usable lora_alpha or alpha_pattern ({first_line(error)})."
+            f"{folder / CONFIG} says no usable lora_alpha or alpha_pattern ({first_line(error)})."
         ) from error
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-
-from modelhost.errors import LoadFailed, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -19,10 +13,6 @@ if TYPE_CHECKING:
     from modelhost.checkpoints.quantization import Quantization
     from modelhost.progress import Progress
     from modelhost.prompts import ChatFormat
-
-
-UNKNOWN_CONTEXT = 2048  # tokens, for a model without position embeddings
-LONGEST_NAME = 180  # characters; it stands on every response, an adapter's with its revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,63 +83,3 @@ class Checkpoint(Protocol):
 
     def load(self, where: Placement, progress: Progress) -> Loaded:
         """Bring the weights to the device. Raises LoadFailed."""
-
-
-def context_length(config: Any) -> int:
-    """The longest sequence that a model was made for, in tokens; some configs do not say.
-
-    LongRoPE (Ding et al., 2024) turns all positions otherwise as soon as one is behind the original
-    length. In a batch one long request would change the others, and its own keys that are in the
-    cache already: so it ends at that length.
-    """
-    plain = config.get_text_config()
-    length = int(getattr(plain, "max_position_embeddings", UNKNOWN_CONTEXT))
-    return min([length, *_original_lengths(getattr(plain, "rope_parameters", None) or {})])
-
-
-def _original_lengths(rope: dict[str, Any]) -> Iterator[int]:
-    """Of LongRoPE; layers of several types each have their own parameters."""
-    for parameters in (rope, *rope.values()):
-        if isinstance(parameters, dict) and parameters.get("rope_type") == "longrope":
-            yield int(parameters["original_max_position_embeddings"])
-
-
-def indexed_files(index: Path) -> list[str]:
-    """Names of the weight files that an index names, all of them beside it. Raises LoadFailed."""
-    try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        if not names or any(Path(name).name != name for name in names):
-            raise ValueError("it must name files beside it")
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
-        reason = first_line(error)
-        raise LoadFailed(f"{index} is not usable: {reason}. Download it again.") from error
-    return names
-
-
-def first_of(names: Collection[str]) -> str:
-    """For a sentence: the first of these names, and how many more there are."""
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{next(iter(names))}{more}"
-
-
-def fingerprint(files: list[Path]) -> str:
-    """A short name for a folder's content: names and sizes of all, bytes of the small ones."""
-    digest = sha256()
-    for file in sorted(files):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}\n".encode())
-        if file.suffix == ".json":
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def name_of(folder: Path) -> str:
-    """What is in this folder is called so. Raises LoadFailed for a name that no row could keep."""
-    name = folder.resolve().name
-    shown = name.encode(errors="replace").decode()
-    if len(name) > LONGEST_NAME or shown != name:
-        raise LoadFailed(
-            f"The folder's name is kept with every response, so it must be UTF-8 of at most "
-            f"{LONGEST_NAME} characters: rename {shown}."
-        )
-    return name

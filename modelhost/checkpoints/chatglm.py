@@ -18,7 +18,9 @@ from transformers.models.glm.modeling_glm import GlmRotaryEmbedding
 from modelhost.chatglm import TOKENIZER_FILE, ChatGLMFormat
 from modelhost.checkpoints import quantization
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.base import Description, Loaded, Placement, fingerprint, first_of
+from modelhost.checkpoints.base import Description, Loaded, Placement
+from modelhost.checkpoints.config import check_context
+from modelhost.checkpoints.files import fingerprint, first_of, present
 from modelhost.checkpoints.published import (
     DROPPED,
     convert,
@@ -99,6 +101,7 @@ class ChatGLMCheckpoint:
     def _outline(self) -> tuple[GlmForCausalLM, GlmConfig]:
         """The network without memory for its weights, which the adapter fits."""
         config = glm_config(self.folder, self.config)
+        check_context(self.folder / "config.json", config)
         model = empty_model(self.folder, config)
         if self.adapter:
             self.adapter.check(published_shapes(config))
@@ -127,7 +130,7 @@ class ChatGLMCheckpoint:
         wanted = ["config.json", TOKENIZER_FILE, "*.index.json", "model*.safetensors"]
         if not list(self.folder.glob("model*.safetensors")):
             wanted.append("pytorch_model*.bin")
-        return sorted({file for pattern in wanted for file in self.folder.glob(pattern)})
+        return present(self.folder, wanted)
 
 
 def empty_model(folder: Path, config: GlmConfig) -> GlmForCausalLM:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
@@ -20,20 +18,18 @@ from modelhost.checkpoints.base import (
     Description,
     Loaded,
     Placement,
-    context_length,
-    fingerprint,
-    first_of,
-    indexed_files,
 )
-from modelhost.checkpoints.published import HALVES
+from modelhost.checkpoints.config import check_context, context_length
+from modelhost.checkpoints.files import fingerprint, first_of, present
 from modelhost.checkpoints.quantization import Quantizer
+from modelhost.checkpoints.shards import count_parameters, stored_small, weight_files
 from modelhost.cpu import waiting
-from modelhost.errors import LoadFailed, first_line
+from modelhost.errors import BadTurns, LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.template import TemplateFormat
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
+MOST_MISSING = 2  # times what is stored; below it the weights that lack are named
+MOST_PACKED = 16  # of two bits each fit into one stored number
 
 
 class HubCheckpoint:
@@ -71,9 +67,23 @@ class HubCheckpoint:
 
     def load(self, where: Placement, progress: Progress) -> Loaded:
         """Read the weights with transformers' own class for the architecture."""
-        load_config(self.folder, self.config)
-        weight_files(self.folder)
+        config = load_config(self.folder, self.config)
+        self._check_size(config, sum(map(count_parameters, weight_files(self.folder))))
         return load_folder(self.folder, where, progress)
+
+    def _check_size(self, config: Any, stored: int) -> None:
+        """Refuse a config of a far larger model than the weights are. Raises LoadFailed.
+
+        transformers makes room for what is missing, and fills it, before it says so: another
+        model's config could take more memory than there is, and the process with it.
+        """
+        outlined = sum(parameter.numel() for parameter in self._outline(config).parameters())
+        packed = getattr(config, "quantization_config", None) is not None
+        if outlined > (MOST_PACKED if packed else MOST_MISSING) * stored:
+            raise LoadFailed(
+                f"{self.folder / 'config.json'} describes {outlined} parameters; the weights "
+                f"beside it are {stored}. Take both from the same release."
+            )
 
     def _memory(self, config: Any, parameters: int, where: Placement) -> int:
         if where.quantize is None and not where.halves:
@@ -140,16 +150,6 @@ def _read(folder: Path, dtype: torch.dtype, progress: Progress) -> Any:
     return model
 
 
-def stored_small(folder: Path) -> torch.dtype | None:
-    """The 16-bit dtype that all weights of a folder are stored in, if there is one."""
-    found: set[torch.dtype | None] = set()
-    for file in weight_files(folder):
-        with safe_open(file, framework="pt") as tensors:
-            names = tensors.keys()
-            found |= {HALVES.get(tensors.get_slice(name).get_dtype()) for name in names}
-    return found.pop() if len(found) == 1 else None
-
-
 def check_complete(folder: Path, report: dict[str, Any]) -> None:
     """Refuse what transformers only warns of: weights that are not in the files are random."""
     if missing := sorted(report["missing_keys"]):
@@ -165,17 +165,23 @@ def check_complete(folder: Path, report: dict[str, Any]) -> None:
 
 
 def load_format(folder: Path) -> TemplateFormat:
-    """The tokenizer of a folder and its chat template. Raises LoadFailed."""
+    """The tokenizer of a folder and its chat template, tried. Raises LoadFailed."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        if not tokenizer.chat_template:
+            raise LoadFailed(
+                f"{folder} has no chat template, so it is not a chat model. "
+                "Choose its chat or instruct variant."
+            )
+        chat_format = TemplateFormat(tokenizer, stop_ids=stop_ids(folder, tokenizer))
+        chat_format.check_template()
+        return chat_format
+    except LoadFailed:
+        raise
+    except BadTurns as error:
+        raise LoadFailed(f"{folder} cannot answer: {error}") from error
     except Exception as error:  # as above: anything
         raise LoadFailed(f"{folder} has no usable tokenizer: {first_line(error)}.") from error
-    if not tokenizer.chat_template:
-        raise LoadFailed(
-            f"{folder} has no chat template, so it is not a chat model. "
-            "Choose its chat or instruct variant."
-        )
-    return TemplateFormat(tokenizer, stop_ids=stop_ids(folder, tokenizer))
 
 
 def load_config(folder: Path, config: dict[str, Any]) -> Any:
@@ -192,6 +198,7 @@ def load_config(folder: Path, config: dict[str, Any]) -> Any:
     except Exception as error:  # as above: anything
         raise LoadFailed(f"{folder / 'config.json'} is not usable: {first_line(error)}.") from error
     servable.check(folder, known)
+    check_context(folder / "config.json", known)
     return known
 
 
@@ -211,48 +218,10 @@ def stop_ids(folder: Path, tokenizer: Any) -> frozenset[int]:
     return frozenset(token_id for token_id in ids if isinstance(token_id, int))
 
 
-def missing_weights(folder: Path) -> list[str]:
-    """Names of weight files that should be in the folder and are not."""
-    return [name for name in weight_names(folder) if not (folder / name).exists()]
-
-
-def weight_names(folder: Path) -> list[str]:
-    """Names of the files that the weights should be in. Raises LoadFailed."""
-    index = folder / INDEX
-    if not index.exists():
-        return [SINGLE]
-    return indexed_files(index)
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files, all there and readable. Raises LoadFailed, naming the file."""
-    if missing := missing_weights(folder):
-        raise LoadFailed(
-            f"{folder} lacks {first_of(missing)}. Weights are read from safetensors only; "
-            "download the folder again."
-        )
-    files = [folder / name for name in weight_names(folder)]
-    for file in files:
-        count_parameters(file)
-    return files
-
-
-def count_parameters(file: Path) -> int:
-    """Parameters in one safetensors file, from its header. Raises LoadFailed."""
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            names = tensors.keys()
-            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in names)
-    except (SafetensorError, OSError) as error:
-        raise LoadFailed(
-            f"{file} is damaged or cut short ({first_line(error)}). Download it again."
-        ) from error
-
-
 def files_read(folder: Path) -> list[Path]:
     """The files of a folder that loading it reads."""
     wanted = ("*.json", "*.safetensors", "*.jinja", "*.model")
-    return sorted(file for pattern in wanted for file in folder.glob(pattern))
+    return present(folder, wanted)
 
 
 @contextmanager

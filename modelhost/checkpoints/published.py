@@ -15,13 +15,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from transformers import GlmConfig
 
-from modelhost.checkpoints.base import first_of, indexed_files
+from modelhost.checkpoints.files import first_of
+from modelhost.checkpoints.shards import HALVES, SINGLE, indexed_files
 from modelhost.errors import LoadFailed
 
 ROPE_THETA = 10_000.0
 PARTIAL_ROTARY = 0.5
-LAYOUTS = ("model.safetensors", "pytorch_model.bin")  # safetensors first
-HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}  # as safetensors calls them
+LAYOUTS = (SINGLE, "pytorch_model.bin")  # safetensors first
 DROPPED = "transformer.rotary_pos_emb.inv_freq"  # a constant that the network makes itself
 
 RENAMED = {
@@ -76,9 +76,9 @@ def shards(folder: Path) -> list[Path]:
     """The weight files, all there. Raises LoadFailed, naming what is missing."""
     for layout in LAYOUTS:
         index = folder / f"{layout}.index.json"
-        if index.exists():
+        if index.is_file():
             return _indexed(folder, index)
-        if (folder / layout).exists():
+        if (folder / layout).is_file():
             return [folder / layout]
     raise LoadFailed(
         f"{folder} has no weights: neither {LAYOUTS[0]} nor {LAYOUTS[1]} is there. "
@@ -96,7 +96,7 @@ def is_complete(folder: Path) -> bool:
 
 def _indexed(folder: Path, index: Path) -> list[Path]:
     names = indexed_files(index)
-    missing = [name for name in names if not (folder / name).exists()]
+    missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise LoadFailed(f"{folder} lacks {first_of(missing)}. Download the missing shard.")
     return [folder / name for name in names]
@@ -140,7 +140,11 @@ def _only_tensors(state: Any) -> Iterator[tuple[str, torch.Tensor]]:
 def convert(
     name: str, tensor: torch.Tensor, config: GlmConfig
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """A published tensor under the native name; the fused projection in its three parts."""
+    """A published tensor under the native name; the fused projection in its three parts.
+
+    That one is [(heads + 2 · groups) · head_dim, hidden], or a bias of as many rows: first the
+    queries' rows, then the keys', then the values'.
+    """
     if FUSED in name:
         sizes = [config.num_attention_heads * config.head_dim]
         sizes += [config.num_key_value_heads * config.head_dim] * 2

@@ -16,7 +16,7 @@ from chat.lifecycle.live import LiveResponse
 from chat.lifecycle.record import Record
 from chat.lifecycle.upkeep import Upkeep
 from chat.models import Response
-from modelhost.checkpoints.base import LONGEST_NAME, fingerprint
+from modelhost.checkpoints.files import LONGEST_FOLDER_NAME, fingerprint
 from tests.chat.rows import left_behind
 
 
@@ -138,6 +138,6 @@ def looks_fail() -> Iterator[None]:
 
 
 def test_a_model_that_is_loaded_has_a_name_that_a_row_takes():
-    longest = f"{'m' * LONGEST_NAME}@{fingerprint([])}"
+    longest = f"{'m' * LONGEST_FOLDER_NAME}@{fingerprint([])}"
     for name in ("model", "adapter"):
         assert len(longest) <= Response._meta.get_field(name).max_length

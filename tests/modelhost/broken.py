@@ -97,4 +97,11 @@ BROKEN = {
     "an index of numbers": (write(INDEX, '{"weight_map": {"a": 5}}'), INDEX),
     "an index that leaves the folder": (write(INDEX, '{"weight_map": {"a": "../a"}}'), INDEX),
     "an index of nothing": (write(INDEX, '{"weight_map": {}}'), INDEX),
+    "an index of names that no disk has": (
+        write(INDEX, json.dumps({"weight_map": {"a": "x" * 5000}})),
+        f"{INDEX} is not usable: its weight_map",
+    ),
+    "no room for a token": (config(seq_length=0), "config.json says that a context has 0 tokens"),
+    "layers without end": (config(num_layers=10**9), "config.json says num_layers: 1000000000"),
+    "layers without end, as a text": (config(num_layers="9" * 9), "config.json says num_layers"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 from modelhost.types import ModelSpec
 
@@ -31,3 +32,13 @@ def remove(*names):
 
 def cut(name, size):
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+
+def pipe(name):
+    """A way to break a folder: reading this file waits for somebody who writes."""
+
+    def change(folder):
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+
+    return change

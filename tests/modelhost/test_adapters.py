@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from modelhost.checkpoints.adapter import Adapter
 from modelhost.errors import LoadFailed
+from tests.modelhost.folders import pipe
 from tests.modelhost.test_chatglm import LORA, SHARED, loaded
 
 pytestmark = pytest.mark.skipif(
@@ -95,12 +96,20 @@ UNFIT = {
     "code": (instead(saved(Path("x"))), "code, which is never run"),
     "a list": (instead(saved([torch.ones(1)])), "damaged"),
     "texts": (instead(saved({"a": "text"})), "damaged"),
-    "a text for alpha": (lambda f: change_adapter(f, lora_alpha="much"), "lora_alpha"),
+    "a text for alpha": (
+        lambda f: change_adapter(f, lora_alpha="much"),
+        "my-lora/adapter_config.json says no usable lora_alpha",
+    ),
     "a list of patterns": (lambda f: change_adapter(f, alpha_pattern=["x"]), "alpha_pattern"),
     "a pattern that is none": (
         lambda f: change_adapter(f, alpha_pattern={"(": 1}),
         "alpha_pattern",
     ),
+    "a folder for a config": (
+        lambda f: ((f / "adapter_config.json").unlink(), (f / "adapter_config.json").mkdir()),
+        "my-lora has no adapter_config.json",
+    ),
+    "a pipe for weights": (pipe("adapter_model.safetensors"), "has neither"),
     "a config that never ends": (
         lambda f: (f / "adapter_config.json").write_text("[" * 100_000),
         "adapter_config.json",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modelhost import loading
-from modelhost.checkpoints.hub import SINGLE
+from modelhost.checkpoints.shards import SINGLE
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
 from tests.modelhost.folders import edit, spec_of

@@ -12,7 +12,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 
 from modelhost import checkpoints, loading
 from modelhost.checkpoints.adapter import Adapter
-from modelhost.checkpoints.hub import SINGLE
+from modelhost.checkpoints.shards import SINGLE
 from modelhost.errors import LoadFailed
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec

@@ -12,14 +12,24 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from modelhost import checkpoints, loading
+from modelhost import checkpoints, loading, template
 from modelhost.checkpoints import Placement
-from modelhost.checkpoints.hub import INDEX, SINGLE
+from modelhost.checkpoints.files import fingerprint
+from modelhost.checkpoints.shards import INDEX, SINGLE
 from modelhost.errors import LoadFailed, first_line
 from modelhost.progress import Progress
 from modelhost.types import ModelSpec, Sampling, Turn
 from tests.modelhost.conftest import CPU
-from tests.modelhost.folders import cut, edit, remove, spec_of, write
+from tests.modelhost.folders import cut, edit, pipe, remove, spec_of, write
+
+
+def larger_tokenizer(folder):
+    """A way to break a folder: its tokenizer is that of a larger model."""
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["vocab"]["i"] = 5000
+    file.write_text(json.dumps(content))
+
 
 BROKEN = {
     "no config": (remove("config.json"), "config.json"),
@@ -47,8 +57,39 @@ BROKEN = {
     "index that names nothing": (write(INDEX, '{"weight_map": {}}'), INDEX),
     "index that leaves the folder": (write(INDEX, '{"weight_map": {"a": "../x"}}'), INDEX),
     "index that names no file": (write(INDEX, '{"weight_map": {"a": 5}}'), INDEX),
+    "index that names the folder": (write(INDEX, '{"weight_map": {"a": ""}}'), INDEX),
+    "index that names what no disk has": (
+        write(INDEX, json.dumps({"weight_map": {"a": "x" * 5000}})),
+        f"{INDEX} is not usable: its weight_map",
+    ),
+    "index that names half a character": (
+        write(INDEX, json.dumps({"weight_map": {"a": "\ud800"}})),
+        f"{INDEX} is not usable: its weight_map",
+    ),
+    "config that is a pipe": (pipe("config.json"), "config.json"),
+    "weights that are a pipe": (pipe(SINGLE), SINGLE),
+    "layers without end": (
+        edit("config.json", num_hidden_layers=10**9),
+        "config.json says num_hidden_layers: 1000000000",
+    ),
+    "labels without end": (
+        edit("config.json", num_labels=10**9),
+        "config.json says num_labels: 1000000000",
+    ),
+    "no room for a token": (
+        edit("config.json", max_position_embeddings=0),
+        "config.json says that a context has 0 tokens",
+    ),
+    "layers without end in a part": (
+        edit("config.json", text_config={"n_layer": 10**9}),
+        "config.json says n_layer: 1000000000",
+    ),
     "fewer layers than configured": (edit("config.json", num_hidden_layers=5), "lacks the weights"),
     "other sizes than configured": (edit("config.json", hidden_size=64), "config.json"),
+    "config of a far larger model": (
+        edit("config.json", vocab_size=3000),
+        "config.json describes 210592 parameters; the weights beside it are 36832",
+    ),
     "a smaller vocabulary": (edit("config.json", vocab_size=100), "config.json"),
     "no tokenizer": (remove("tokenizer.json", "tokenizer_config.json"), "tokenizer"),
     "no tokenizer.json": (remove("tokenizer.json"), "tokenizer"),
@@ -56,6 +97,23 @@ BROKEN = {
     "tokenizer config that is a list": (write("tokenizer_config.json", "[]"), "tokenizer"),
     "no chat template": (remove("chat_template.jinja"), "chat template"),
     "chat template with an error": (write("chat_template.jinja", "{% if %}"), "chat template"),
+    "tokenizer of a larger model": (larger_tokenizer, "its tokenizer gives ids"),
+    "chat template that writes without measure": (
+        write("chat_template.jinja", "{{ 'x' * 1000000 }}"),
+        "chat template writes 1000000 characters",
+    ),
+    "chat template that writes half a character": (
+        write("chat_template.jinja", "{{ '\\ud800' }}{{ messages[0].content }}"),
+        "no usable tokenizer",
+    ),
+    "tokenizer that knows no unknown": (
+        edit("tokenizer_config.json", tokenizer_class="BertTokenizer"),
+        "no usable tokenizer",
+    ),
+    "tokenizer with a text for a length": (
+        edit("tokenizer_config.json", model_max_length="long"),
+        "no usable tokenizer",
+    ),
     "chat template that refuses": (
         write("chat_template.jinja", "{{ raise_exception('never') }}"),
         "chat template",
@@ -74,6 +132,8 @@ BROKEN = {
     ),
 }
 
+ENDLESS = "{% for one in range(99999) %}{% for other in range(99999) %}{% endfor %}{% endfor %}"
+
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_broken_folder_is_refused_in_a_sentence_that_names_the_trouble(folder, case):
@@ -89,6 +149,26 @@ def test_a_broken_folder_is_refused_in_a_sentence_that_names_the_trouble(folder,
     assert "\n" not in sentence
     assert sentence.endswith(".")
     assert ".." not in sentence.replace(str(folder), "")
+
+
+def test_a_chat_template_without_end_is_refused_before_weights_are_read(folder, monkeypatch):
+    monkeypatch.setattr(template, "PATIENCE", 0.2)
+    write("chat_template.jinja", ENDLESS)(folder)
+    progress = Progress()
+
+    with pytest.raises(LoadFailed, match=r"chat template .*has not come to an end after 0\.2 s"):
+        loading.load(spec_of(folder), progress)
+
+    assert progress.snapshot.stage == "Looking for the model"
+
+
+def test_a_description_says_that_a_context_has_no_length(folder):
+    factors = {"long_factor": [1.0] * 4, "short_factor": [1.0] * 4}
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": "x"}
+    edit("config.json", rope_parameters=rope | factors)(folder)
+
+    with pytest.raises(LoadFailed, match=r"config\.json does not say how long a context may be"):
+        loading.describe(spec_of(folder))
 
 
 @pytest.mark.parametrize(
@@ -190,6 +270,24 @@ def test_a_description_comes_from_the_small_files(folder):
     assert parameters > 10_000
 
 
+def test_what_else_lies_in_a_folder_is_nobodys_business(folder):
+    known = loading.describe(spec_of(folder))
+    (folder / "gone.json").symlink_to("nowhere")
+    (folder / "itself.json").symlink_to("itself.json")
+    (folder / "folder.json").mkdir()
+    pipe("pipe.json")(folder)
+    pipe(INDEX)(folder)
+
+    assert loading.describe(spec_of(folder)) == known
+
+
+def test_a_file_that_goes_while_it_is_read_is_a_sentence(tmp_path):
+    with pytest.raises(
+        LoadFailed, match=r"gone\.json cannot be read \(No such file or directory\)"
+    ):
+        fingerprint([tmp_path / "gone.json"])
+
+
 def test_a_folder_has_no_other_revisions(folder):
     for model in (str(folder), "demo"):
         with pytest.raises(LoadFailed, match="revision main cannot be used"):
@@ -207,7 +305,7 @@ def test_the_revision_of_a_folder_tells_versions_apart(folder, tmp_path):
 
 def test_a_model_that_does_not_say_its_context_has_a_modest_one():
     assert (
-        checkpoints.base.context_length(
+        checkpoints.config.context_length(
             SimpleNamespace(get_text_config=lambda: SimpleNamespace(vocab_size=3))
         )
         == 2048
@@ -247,6 +345,14 @@ def test_what_a_library_says_behind_a_colon_is_part_of_the_sentence():
     assert first_line(ValueError("It is wrong.\nA hint.")) == "It is wrong"
     assert first_line(KeyError("size")) == "KeyError 'size'"
     assert first_line(ValueError()) == "ValueError"
+
+
+def test_a_refusal_is_one_line_of_a_bounded_length_whatever_a_file_calls_its_tensors():
+    refusal = str(LoadFailed(f"m.safetensors holds a\nb\ud800{'y' * 100_000}. Download it again."))
+
+    assert refusal.startswith("m.safetensors holds a b yyy")
+    assert refusal.endswith("yyy. Download it again.")
+    assert len(refusal) < 1100
 
 
 def test_weights_in_eight_bit_floats_and_those_beside_them_become_what_is_computed_in(folder):

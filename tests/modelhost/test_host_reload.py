@@ -41,7 +41,8 @@ def test_reloading_replaces_the_model():
     loader = FakeLoader()
     a_host = loaded(loader)
 
-    a_host.reload(ModelSpec(model="another"))
+    a_host.unload()
+    a_host.start(ModelSpec(model="another"))
     loader.go_on.release()
 
     assert a_host.wait(10) is loader.engines[1]
@@ -88,7 +89,8 @@ def test_the_garbage_collector_looks_at_a_model_that_was_given_up_while_it_loade
     a_host.start(SPEC)
     loader.wait_begun()
 
-    a_host.reload(SPEC)
+    a_host.unload()
+    a_host.start(SPEC)
     loader.go_on.release()
     loader.wait_begun()  # the second load, so the first is over
 
@@ -104,7 +106,8 @@ def test_reloading_during_a_load_ends_with_the_new_model_and_never_loads_two_at_
     a_host.start(SPEC)
     loader.wait_begun()
 
-    a_host.reload(ModelSpec(model="another"))
+    a_host.unload()
+    a_host.start(ModelSpec(model="another"))
     assert a_host.state is HostState.LOADING
     loader.go_on.release()
     loader.go_on.release()
@@ -120,7 +123,8 @@ def test_the_failure_of_a_load_that_was_given_up_is_nobodys():
     a_host = Host(loader)
     a_host.start(SPEC)
     loader.wait_begun()
-    a_host.reload(ModelSpec(model="another"))
+    a_host.unload()
+    a_host.start(ModelSpec(model="another"))
 
     loader.go_on.release()
     loader.wait_begun()  # the second has begun: the first is over

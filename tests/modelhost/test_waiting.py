@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, LlamaForCausalLM
 
 from modelhost.checkpoints import Placement, locate
-from modelhost.checkpoints.hub import SINGLE, load_folder
+from modelhost.checkpoints.hub import load_folder
+from modelhost.checkpoints.shards import SINGLE
 from modelhost.cpu import halves, packing
 from modelhost.loading import describe
 from modelhost.progress import Progress
