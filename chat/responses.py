@@ -82,12 +82,9 @@ def wait_for(live: LiveResponse, connection: Connection) -> None:
     connection.on_close(lambda: supervisor.left(live))
 
 
-def stop(response: Response) -> None:
-    """End a response where it is; its text so far stays. One that has ended stays as it is."""
-    if not response.active:
-        return
-    if not supervisor.cancel(response.pk):
-        remote.request_stop(response)
+def stop(response: Response) -> bool:
+    """End a response where it is; its text so far stays. Whether there was anything to end."""
+    return response.active and (supervisor.cancel(response.pk) or remote.request_stop(response))
 
 
 def is_being_stopped(response: Response) -> bool:

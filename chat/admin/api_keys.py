@@ -122,16 +122,17 @@ class ApiKeyAdmin(ChatAdmin):
         """End their use at once, once that is confirmed; responses keep pointing at them."""
         found = rows.filter(revoked_at=None)
         usable = list(found[: settings.DATA_UPLOAD_MAX_NUMBER_FIELDS - FIELDS_BESIDE])
-        if not usable:
-            self.message_user(request, "The selected keys are revoked already.", messages.WARNING)
-            return None
-        if "confirmed" not in request.POST:
+        if usable and "confirmed" not in request.POST:
             which = "these keys" if len(usable) == found.count() else f"these {len(usable)} first"
             question = f"Revoke {which}? Programs that use them are refused from then on."
             return self.ask(request, "Revoke keys", question, usable)
-        for key in usable:
-            key.revoke()
+        revoked = [key for key in usable if key.revoke()]  # else somebody else was faster
+        for key in revoked:
             self.log_change(request, key, "Revoked.")
-        revoked = ngettext("%d key revoked.", "%d keys revoked.", len(usable)) % len(usable)
-        self.message_user(request, revoked, messages.SUCCESS)
+        if not revoked:
+            self.message_user(request, "The selected keys are revoked already.", messages.WARNING)
+            return None
+        count = len(revoked)
+        said = ngettext("%d key revoked.", "%d keys revoked.", count) % count
+        self.message_user(request, said, messages.SUCCESS)
         return None

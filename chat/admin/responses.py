@@ -135,14 +135,12 @@ class ResponseAdmin(ResponseColumns, Downloads, Judging, ReadOnlyAdmin):
         """End what is being generated; the texts so far stay."""
         # Not the rest of them: "select all" of the log is a million rows, with all their text.
         active: QuerySet[Response] = rows.filter(status__in=Response.ACTIVE)
-        stopped = list(active.prefetch_related(None).only("status", "text"))
-        for row in stopped:
-            self._end(request, row)
-        if not stopped:
+        found = active.prefetch_related(None).only("status", "text")
+        count = sum(self._end(request, row) for row in list(found))
+        if not count:
             nothing = "None of the selected responses is being generated."
             self.message_user(request, nothing, messages.WARNING)
             return
-        count = len(stopped)
         said = ngettext("%d response stopped.", "%d responses stopped.", count) % count
         self.message_user(request, said, messages.SUCCESS)
 
@@ -168,15 +166,17 @@ class ResponseAdmin(ResponseColumns, Downloads, Judging, ReadOnlyAdmin):
         if row.active and "confirmed" not in request.POST:
             question = "Stop this response? Its text so far stays."
             return self.ask(request, "Stop a response", question, [row])
-        if row.active:
-            self._end(request, row)
+        if self._end(request, row):
             self.message_user(request, "1 response stopped.", messages.SUCCESS)
         else:
             self.message_user(request, "This response has ended already.", messages.WARNING)
         address = reverse("admin:chat_response_change", args=[row.pk])
         return redirect(f"{address}{self.list_shown(request)}")
 
-    def _end(self, request: HttpRequest, row: Response) -> None:
-        responses.stop(row)
+    def _end(self, request: HttpRequest, row: Response) -> bool:
+        """Stop it; whether there was anything to stop, which is noted then."""
+        if not responses.stop(row):
+            return False
         # Without its text: its user may delete that, and the log of actions stays.
         self.log_change(request, Response(pk=row.pk, status=row.status), "Stopped.")
+        return True

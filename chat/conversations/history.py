@@ -181,21 +181,10 @@ def store(place: Place, turn: Turn, *, user: Any, surface: str, now: datetime) -
         conversation = Conversation.objects.begin(
             user=user, title=shorten(_topic(place, turn)), system=place.system
         )
-    follows = place.follows
-    prompts: list[Prompt] = []
-    responses: list[Response] = []
-    for index, exchange in enumerate(place.missing):
-        at = now + timedelta(microseconds=index)  # before the prompt, in their order
-        prompt = _imported_prompt(exchange, conversation, follows=follows, at=at)
-        follows = _imported_response(exchange, prompt, surface=surface)
-        prompts.append(prompt)
-        responses.append(follows)
-    Prompt.objects.bulk_create(prompts)
-    Response.objects.bulk_create(responses)
     new = Prompt(
         id=place.prompt_id,
         conversation=conversation,
-        follows=follows,
+        follows=_import(place, conversation, surface=surface, now=now),
         role=turn.role,
         content=turn.content,
         earlier=[earlier.as_json() for earlier in place.earlier],
@@ -203,6 +192,24 @@ def store(place: Place, turn: Turn, *, user: Any, surface: str, now: datetime) -
     )
     insert(new)
     return new
+
+
+def _import(
+    place: Place, conversation: Conversation, *, surface: str, now: datetime
+) -> Response | None:
+    """Rows for the missing exchanges, in their order; the response that the prompt follows."""
+    follows = place.follows
+    prompts: list[Prompt] = []
+    responses: list[Response] = []
+    for index, exchange in enumerate(place.missing):
+        at = now + timedelta(microseconds=index)
+        prompt = _imported_prompt(exchange, conversation, follows=follows, at=at)
+        follows = _imported_response(exchange, prompt, surface=surface)
+        prompts.append(prompt)
+        responses.append(follows)
+    Prompt.objects.bulk_create(prompts)
+    Response.objects.bulk_create(responses)
+    return follows
 
 
 def _topic(place: Place, turn: Turn) -> str:

@@ -16,6 +16,7 @@ from chat.lifecycle.live import LiveResponse, Outcome, stored_outcome, usage_of
 from chat.lifecycle.record import LEASE, SETTLED, WORKER
 from chat.lifecycle.recovery import fingerprint_of
 from chat.models import Response
+from chat.models.response import ResponseQuerySet
 from chat.monitoring import metrics
 from modelhost.types import FinishReason, Usage
 
@@ -72,15 +73,24 @@ def stopped_elsewhere() -> QuerySet[Response]:
     return Response.objects.active().filter(worker=WORKER, stop_requested=True).order_by()
 
 
-def request_stop(row: Response) -> None:
-    """Stop a response that another process carries, or none does at the moment."""
+def request_stop(row: Response) -> bool:
+    """Stop a response that another process carries, or none does at the moment.
+
+    Whether it had no end yet.
+    """
     active = Response.objects.active().filter(pk=row.pk)
-    active.update(stop_requested=True)
+    if not active.update(stop_requested=True):
+        return False
+    _stop_if_abandoned(active)
+    return True
+
+
+def _stop_if_abandoned(active: ResponseQuerySet) -> None:
+    """Nobody is there to hear it, unless somebody takes it over just now: that renews the lease."""
     lost = active.abandoned(now=timezone.now(), lease=LEASE)
     left = lost.select_related("prompt").first()
     if left is None:
         return
-    # Nobody is there to hear it, unless somebody takes it over just now: that renews the lease.
     if active.filter(lease_until=left.lease_until).update(
         status=Response.Status.STOPPED,
         finish_reason=FinishReason.CANCELLED,

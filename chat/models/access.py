@@ -66,9 +66,10 @@ class ApiKey(models.Model):
         if self.last_used_at is None or abs(now - self.last_used_at) > KEY_USE_RESOLUTION:
             type(self).objects.filter(pk=self.pk).update(last_used_at=now)
 
-    def revoke(self) -> None:
-        """End the key's use; its rows stay."""
-        type(self).objects.filter(pk=self.pk, revoked_at=None).update(revoked_at=timezone.now())
+    def revoke(self) -> bool:
+        """End the key's use; its rows stay. Whether it was usable until now."""
+        usable = type(self).objects.filter(pk=self.pk, revoked_at=None)
+        return bool(usable.update(revoked_at=timezone.now()))
 
 
 class IdempotencyKey(models.Model):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib.admin.models import LogEntry
@@ -228,3 +231,35 @@ def test_more_keys_than_a_form_may_have_fields_are_revoked_in_parts(administrato
         confirmed = administrator.post(KEYS, revoke(*page.context["rows"], confirmed="yes"))
         assert confirmed.status_code == 302
         assert ApiKey.objects.filter(revoked_at=None).count() == left
+
+
+def just_before(statement: str, deed: Callable[[], object]) -> AbstractContextManager[None]:
+    """Do what somebody else does right before the first statement with these words, once."""
+    deeds = [deed]
+
+    def watched(execute: Any, sql: str, *rest: Any) -> Any:
+        if statement in sql and deeds:
+            deeds.pop()()
+        return execute(sql, *rest)
+
+    return connection.execute_wrapper(watched)
+
+
+def test_of_two_who_revoke_a_key_at_once_one_is_noted(administrator, user):
+    key, _ = ApiKey.issue(user=user)
+    with just_before('SET "revoked_at"', key.revoke):
+        answer = administrator.post(KEYS, revoke(key, confirmed="yes"), follow=True)
+
+    assert b"revoked already" in answer.content
+    assert notes(key) == []
+
+
+def test_what_ends_while_it_is_stopped_is_not_noted_as_stopped(administrator, user):
+    row = left_behind(user, "Hel")
+    action = {"action": "stop", "_selected_action": [str(row.pk)]}
+    ended = Response.objects.filter(pk=row.pk)
+    with just_before('SET "stop_requested"', lambda: ended.update(status="done")):
+        answer = administrator.post(LIST, action, follow=True)
+
+    assert b"None of the selected responses" in answer.content
+    assert notes(row) == []
