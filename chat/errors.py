@@ -18,6 +18,7 @@ from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
+from chat.connections import connection_of
 from chat.database import outage
 from chat.idempotency import HEADER, KeyReused
 from chat.lifecycle.supervisor import supervisor
@@ -268,16 +269,22 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> JsonResponse
     headers = dict(failure.headers)
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
+    if connection_of(context["request"]).closed:
+        return _response(failure, path, headers)  # nobody hears it
     return respond(failure, path, headers)
 
 
 def respond(failure: Failure, path: str, headers: Mapping[str, str] | None = None) -> JsonResponse:
     """A failure as an answer: JSON, whatever the view answers in. headers: in place of its own."""
     metrics.refused(failure.code)
+    return _response(failure, path, failure.headers if headers is None else headers)
+
+
+def _response(failure: Failure, path: str, headers: Mapping[str, str]) -> JsonResponse:
     return JsonResponse(
         failure.body(path),
         status=failure.status,
-        headers=failure.headers if headers is None else headers,
+        headers=headers,
         content_type=failure.content_type(path),
         json_dumps_params=AS_RENDERED,
     )
