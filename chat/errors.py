@@ -13,8 +13,9 @@ from django.http import Http404, JsonResponse
 from rest_framework import exceptions
 from rest_framework.views import set_rollback
 
+from chat.connections import connection_of
 from chat.database import outage
-from chat.failures import Code, Failure, respond
+from chat.failures import Code, Failure, as_response, respond
 from chat.idempotency import HEADER, KeyReused
 from chat.lifecycle.supervisor import supervisor
 from chat.limits.admission import Overloaded
@@ -166,4 +167,6 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> JsonResponse
     headers = dict(failure.headers)
     if challenge := getattr(error, "auth_header", None):
         headers["WWW-Authenticate"] = challenge
+    if connection_of(context["request"]).closed:
+        return as_response(failure, path, headers)  # nobody hears it
     return respond(failure, path, headers)

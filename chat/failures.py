@@ -115,12 +115,17 @@ def is_of_openai(path: str) -> bool:
 
 
 def respond(failure: Failure, path: str, headers: Mapping[str, str] | None = None) -> JsonResponse:
-    """A failure as an answer: JSON, whatever the view answers in. headers: in place of its own."""
+    """A failure as an answer, and counted. headers: in place of its own."""
     metrics.refused(failure.code)
+    return as_response(failure, path, failure.headers if headers is None else headers)
+
+
+def as_response(failure: Failure, path: str, headers: Mapping[str, str]) -> JsonResponse:
+    """JSON, whatever the view answers in."""
     return JsonResponse(
         failure.body(path),
         status=failure.status,
-        headers=failure.headers if headers is None else headers,
+        headers=headers,
         content_type=failure.content_type(path),
         json_dumps_params=AS_RENDERED,
     )
