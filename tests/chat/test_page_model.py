@@ -115,8 +115,9 @@ def test_a_server_that_is_lost_behind_an_answer_is_not_called_ready(
 
     ready = {"status": "ready", "model": "still there"}
     signed_in.route("**/readyz", lambda route: route.fulfill(json=ready), times=1)
-    proxy.close()
-    expect(signed_in.locator("#model")).to_have_text("still there")
+    with signed_in.expect_response(re.compile("/readyz")) as look:
+        proxy.close()
+    assert look.value.json() == ready
     expect(signed_in.locator("#model")).to_have_text("The server cannot be reached.")
     turnstile.set()
     problems.excuse("net::ERR_")

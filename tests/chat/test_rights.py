@@ -93,7 +93,8 @@ def test_a_silent_stream_is_cut_at_its_heartbeat(api, turnstile, monkeypatch):
     monkeypatch.setattr("chat.lifecycle.live.HEARTBEAT", 0.02)
     with api.stream("POST", MESSAGE, json=STREAMED) as answer:
         revoke()
-        assert list(read_events(answer.iter_lines())) == []
+        # A place in the queue may be told before; an uncut stream would not end at all.
+        assert {event.name for event in read_events(answer.iter_lines())} <= {"queued"}
 
 
 @pytest.mark.usefixtures("always")

@@ -22,10 +22,10 @@ export async function watchModel() {
   $("readiness").dataset.state = state?.status ?? "unreachable";
   $("model").textContent = $("model").title = describe(state);
   showProgress(state?.status === "loading" ? state.progress : null);
-  if (isReady) onReady();
-  // A server that is lost may have answered this one question: it is asked once more.
-  if (lost || !isReady) timer = setTimeout(watchModel, EVERY);
-  if (isReady) lost = false; // nobody else may ask anything
+  if (isReady) {
+    lost = false; // whoever finds it away after all says so, and this is asked anew
+    onReady();
+  } else timer = setTimeout(watchModel, EVERY);
 }
 
 /** The server went away or came back: so may the model have. */
