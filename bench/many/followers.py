@@ -6,7 +6,9 @@ import asyncio
 import json
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from bench.many.exchange import HOST, exchange
@@ -17,6 +19,8 @@ from bench.many.servers import Server
 SETTLES = 3.0  # seconds until memory shows what followers cost
 AT_ONCE = 50  # connections that are opened at a time
 WATCHED = 10.0  # seconds in which their CPU time is taken
+LEASE = timedelta(seconds=5)  # as processes write it; one that is much longer counts as over
+RENEWED = 1.0  # seconds between two leases
 
 
 def measure(server: Server, number: int) -> str:
@@ -28,35 +32,55 @@ async def followed(server: Server, number: int) -> str:
     """Open the streams, look at the process, close them."""
     program, target = server.program, server.target
     data = Path(server.launch.environment["LLMSITE_DATA"])
-    response = await waiting_response(target, data)
-    await close_all(await open_all(target, response, AT_ONCE))  # what the first ones import
-    await asyncio.sleep(SETTLES)
-    memory, handles = program.resident(), database_handles(program, data)
-    streams = await open_all(target, response, number)
-    await asyncio.sleep(SETTLES)
-    grown, more = program.resident() - memory, database_handles(program, data) - handles
-    cpu, begun = program.cpu(), time.perf_counter()
-    await asyncio.sleep(WATCHED)
-    busy = (program.cpu() - cpu) / (time.perf_counter() - begun)
-    await close_all(streams)
+    async with waiting_response(target, data) as response:
+        await close_all(await open_all(target, response, AT_ONCE))  # what the first ones import
+        await asyncio.sleep(SETTLES)
+        memory, handles = program.resident(), database_handles(program, data)
+        streams = await open_all(target, response, number)
+        await asyncio.sleep(SETTLES)
+        grown, more = program.resident() - memory, database_handles(program, data) - handles
+        cpu, begun = program.cpu(), time.perf_counter()
+        await asyncio.sleep(WATCHED)
+        busy = (program.cpu() - cpu) / (time.perf_counter() - begun)
+        await check_waiting(target, response)
+        await close_all(streams)
     return (
         f"{number} idle followers of one response: {grown / number / 1000:.1f} kB of memory each, "
         f"{more / number:g} more handles of the database each, {busy:.1%} of a core for all."
     )
 
 
-async def waiting_response(target: Target, data: Path) -> str:
+@asynccontextmanager
+async def waiting_response(target: Target, data: Path) -> AsyncIterator[str]:
     """The id of a response that another process, which does not exist, seems to carry."""
     body = json.dumps({"prompt": "Hi", "max_tokens": 1}).encode()
     raw = await exchange(target.port, "POST", "/chat/new/message/", body=body, key=target.key)
     response: str = json.loads(raw.body)["message_id"]
-    with closing(sqlite3.connect(data / "llmsite.sqlite3")) as rows, rows:
+    with closing(sqlite3.connect(data / "llmsite.sqlite3", isolation_level=None)) as rows:
+        carried = asyncio.create_task(carry(rows, response))
+        await asyncio.sleep(0)  # it is waiting now
+        try:
+            yield response
+        finally:
+            carried.cancel()
+
+
+async def carry(rows: sqlite3.Connection, response: str) -> None:
+    """What the row of a response says while a process carries it and nothing comes."""
+    while True:
         rows.execute(
             "UPDATE chat_response SET status = 'queued', text = '', token_ids = '[]', "
-            "worker = 'elsewhere', lease_until = '2999-01-01 00:00:00' WHERE id = ?",
-            (response,),
+            "worker = 'elsewhere', lease_until = ? WHERE id = ?",
+            (str((datetime.now(UTC) + LEASE).replace(tzinfo=None)), response),
         )
-    return response
+        await asyncio.sleep(RENEWED)
+
+
+async def check_waiting(target: Target, response: str) -> None:
+    """Raises RuntimeError where the followers had nothing to wait for any more."""
+    raw = await exchange(target.port, "GET", f"/api/responses/{response}/", key=target.key)
+    if (status := json.loads(raw.body)["status"]) != "queued":
+        raise RuntimeError(f"the response that was followed is {status}")
 
 
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
