@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from django.db import connections
 
 from chat.limits.admission import Admission
 from tests.fakes import Clock, ScriptedEngine, Turnstile
@@ -51,3 +53,11 @@ def places(clock: Clock, settings: Any) -> Admission:
     settings.LLMSITE_MAX_REQUESTS_PER_CALLER = 3
     settings.LLMSITE_MAX_TOKENS_PER_CALLER = 60
     return Admission(clock)
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[ThreadPoolExecutor]:
+    """Another session of the database."""
+    with ThreadPoolExecutor(1) as one:
+        yield one
+        one.submit(connections.close_all)

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from chat.errors import ServerStopping
 from chat.lifecycle.supervisor import supervisor
-from chat.models import Conversation, Prompt, Response
+from chat.models import Prompt, Response
 from modelhost.errors import NotReady
 from modelhost.host import host
 from tests.chat.refusals import named
@@ -292,24 +292,3 @@ def test_who_waits_for_json_is_told_to_come_back(client_for, key, gate, path, bo
     assert row.active
     if not path.startswith("/v1"):
         assert answer.json()["message_id"] == row.pk.hex, "it can be followed there"
-
-
-def test_after_it_a_reader_gets_what_is_stored_and_no_end(api, user, engine):
-    row = left_behind(user, "Hel")
-    supervisor.start(recover=False)
-    supervisor.drain(0)
-    events = stream(api, "GET", f"/api/responses/{row.pk}/events")
-
-    assert [event.data["text"] for event in events] == ["Hel"]
-
-
-def test_after_it_nothing_is_taken_over(user, engine):
-    supervisor.start(recover=True)
-    supervisor.drain(0)
-    row = left_behind(user, "Hel")
-    supervisor._look()
-
-    row.refresh_from_db()
-    assert row.status == "streaming"
-    assert engine.prompts == []
-    assert Conversation.objects.count() == 1

@@ -8,11 +8,9 @@ from django.test import Client
 from rest_framework.exceptions import Throttled, ValidationError
 
 from chat import acceptance
-from chat.connections import KEY, Connection
-from chat.errors import ServerStopping, exception_handler, failure_of
+from chat.errors import failure_of
 from chat.failures import Code, Failure
 from chat.models import Conversation, Prompt
-from chat.monitoring import metrics
 from chat.views import completions, conversations, messages
 from chat.wire.completion_requests import CompletionSerializer
 from modelhost import errors as modelhost
@@ -289,16 +287,3 @@ def test_an_error_is_json_also_where_the_answer_would_be_yaml(api, client_for):
         assert refused.status_code == refused.json()["status"] == status
         assert refused.headers["Content-Type"] == "application/problem+json"
     assert refused.headers["WWW-Authenticate"].startswith("Bearer")
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_what_nobody_hears_is_not_counted(rf, monkeypatch, there):
-    counted: list[Code] = []
-    monkeypatch.setattr(metrics, "refused", counted.append)
-    request = rf.get("/chat/new/message/")
-    request.scope = {KEY: (connection := Connection())}
-    if not there:
-        connection.close()
-
-    assert exception_handler(ServerStopping(), {"request": request, "view": None}) is not None
-    assert counted == [Code.SERVER_STOPPING] * there

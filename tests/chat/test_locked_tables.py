@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
-from django.db import connection, connections, transaction
+from django.db import connection, transaction
 
 from chat.lifecycle import recovery
 from chat.lifecycle.supervisor import supervisor
@@ -17,14 +16,6 @@ from tests.web import eventually
 pytestmark = pytest.mark.skipif(
     connection.vendor != "postgresql", reason="only PostgreSQL has a pool, and locks tables"
 )
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[ThreadPoolExecutor]:
-    """Another session."""
-    with ThreadPoolExecutor(1) as one:
-        yield one
-        one.submit(connections.close_all)
 
 
 @pytest.fixture

@@ -12,9 +12,12 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
+from chat.connections import KEY, Connection
+from chat.errors import ServerStopping, exception_handler
 from chat.failures import Code
 from chat.lifecycle.supervisor import supervisor
 from chat.models import ApiKey, Response
+from chat.monitoring import metrics
 from modelhost.errors import Busy
 from modelhost.host import host
 from tests.chat.rows import left_behind
@@ -216,3 +219,16 @@ def test_what_never_happened_is_counted_as_none(watcher):
     assert ("llmsite_responses_total", frozenset({("status", "queued")})) not in samples
     for code in Code:
         assert ("llmsite_refusals_total", frozenset({("code", code.value)})) in samples
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_what_nobody_hears_is_not_counted(rf, monkeypatch, there):
+    counted: list[Code] = []
+    monkeypatch.setattr(metrics, "refused", counted.append)
+    request = rf.get("/chat/new/message/")
+    request.scope = {KEY: (connection := Connection())}
+    if not there:
+        connection.close()
+
+    assert exception_handler(ServerStopping(), {"request": request, "view": None}) is not None
+    assert counted == [Code.SERVER_STOPPING] * there

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from django.db import OperationalError, connection, connections, transaction
+from django.db import OperationalError, connection, transaction
 
 from chat import database, responses
 from chat.conversations import personas
@@ -18,14 +17,6 @@ from tests.chat.rows import ELSEWHERE, carried_elsewhere
 pytestmark = pytest.mark.skipif(
     connection.vendor != "postgresql", reason="only PostgreSQL locks rows; SQLite has one writer"
 )
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[ThreadPoolExecutor]:
-    """Another session."""
-    with ThreadPoolExecutor(1) as one:
-        yield one
-        one.submit(connections.close_all)
 
 
 @pytest.fixture

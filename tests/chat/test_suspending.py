@@ -13,13 +13,13 @@ from chat.errors import ConversationBusy, ServerStopping, Unanswered
 from chat.lifecycle import recorder
 from chat.lifecycle.live import LiveResponse
 from chat.lifecycle.supervisor import supervisor
-from chat.models import Response
+from chat.models import Conversation, Response
 from chat.questions import SamplingOptions
 from modelhost.types import FinishReason
 from tests.chat.holding import Hold
-from tests.chat.rows import ask, row_of
+from tests.chat.rows import ask, left_behind, row_of
 from tests.fakes import STOP, ScriptedEngine, Turnstile
-from tests.web import eventually
+from tests.web import eventually, stream
 
 
 def test_what_is_cut_stays_open_with_its_text(user, serve):
@@ -245,3 +245,24 @@ def test_an_interrupted_answer_can_be_followed_by_the_next_prompt(user, serve, g
 
     assert second.live.wait(10)
     assert second.prompt.follows == row_of(first)
+
+
+def test_after_a_drain_a_reader_gets_what_is_stored_and_no_end(api, user, engine):
+    row = left_behind(user, "Hel")
+    supervisor.start(recover=False)
+    supervisor.drain(0)
+    events = stream(api, "GET", f"/api/responses/{row.pk}/events")
+
+    assert [event.data["text"] for event in events] == ["Hel"]
+
+
+def test_after_a_drain_nothing_is_taken_over(user, engine):
+    supervisor.start(recover=True)
+    supervisor.drain(0)
+    row = left_behind(user, "Hel")
+    supervisor._look()
+
+    row.refresh_from_db()
+    assert row.status == "streaming"
+    assert engine.prompts == []
+    assert Conversation.objects.count() == 1
