@@ -7,6 +7,7 @@ from playwright.sync_api import Locator, Page, Route, expect
 
 from chat.models import Prompt, Response
 from tests.chat.handling import answer, ask, asked, button, edit, ended
+from tests.cutting_proxy import CuttingProxy
 from tests.fakes import ScriptedEngine
 from tests.web import eventually
 
@@ -35,6 +36,15 @@ def editor(page: Page) -> Locator:
 def waits_for_the_server(page: Page) -> None:
     """It has been asked in vain at least once, and is asked again."""
     expect(page.locator("#status")).to_have_text("Reconnecting …")
+
+
+def ask_in_vain(page: Page, proxy: CuttingProxy, prompt: str) -> None:
+    """Open the page, and ask when the server is away."""
+    page.goto(proxy.address)
+    expect(page.locator("#model")).to_have_text("scripted-model")
+    proxy.fail()
+    ask(page, prompt)
+    waits_for_the_server(page)
 
 
 def refused(page: Page) -> None:
@@ -92,11 +102,7 @@ def test_a_refused_edit_leaves_the_keyboard_to_who_writes_below(signed_in, proxy
 def test_a_refused_prompt_comes_back_before_what_was_written_meanwhile(
     signed_in, proxy, engine, settings
 ):
-    signed_in.goto(proxy.address)
-    expect(signed_in.locator("#model")).to_have_text("scripted-model")
-    proxy.fail()
-    ask(signed_in, "First")
-    waits_for_the_server(signed_in)
+    ask_in_vain(signed_in, proxy, "First")
     field(signed_in).press_sequentially("Second")
 
     settings.LLMSITE_MAX_REQUESTS = 0
@@ -151,11 +157,7 @@ def test_an_edit_that_is_left_while_the_server_is_away_goes_along(signed_in, pro
 
 
 def test_a_prompt_outlives_a_reload_while_the_server_is_away(signed_in, proxy, engine):
-    signed_in.goto(proxy.address)
-    expect(signed_in.locator("#model")).to_have_text("scripted-model")
-    proxy.fail()
-    ask(signed_in, "Mine")
-    waits_for_the_server(signed_in)
+    ask_in_vain(signed_in, proxy, "Mine")
     field(signed_in).press_sequentially("And more")
 
     proxy.recover()
