@@ -38,12 +38,13 @@ def edit(page: Page, index: int, text: str) -> None:
 
 
 def ended(page: Page) -> None:
-    """Wait until another prompt can be sent, and the page has heard of its model.
+    """Wait until nothing waits to be sent, another prompt can be, and the page has heard of its
+    model.
 
     A test that ends earlier takes the model away while the page asks for it.
     """
     expect(page.locator("#readiness")).to_have_attribute("data-state", "ready")
-    expect(button(page, "Send")).to_be_enabled()
+    expect(button(page, "Send").and_(page.locator(":not([aria-busy=true])"))).to_be_enabled()
     expect(page.locator(".growing")).to_have_count(0)
 
 

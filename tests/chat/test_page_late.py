@@ -174,6 +174,18 @@ def test_a_look_that_arrives_late_does_not_send_what_is_being_written_by_then(pa
     ended(page)
 
 
+def test_what_a_late_look_holds_back_shows_that_it_waits(page):
+    late = Late(page, CONVERSATION)
+    look(page)
+    late.made()
+    ask(page, "Two")
+
+    expect(button(page, "Send")).to_have_attribute("aria-busy", "true")
+    late.arrive()
+    ended(page)
+    expect(asked(page)).to_have_text(["One", "Two"])
+
+
 def test_a_look_that_arrives_late_leaves_the_keyboard_to_who_writes_elsewhere(page):
     late = Late(page, CONVERSATION)
     look(page)

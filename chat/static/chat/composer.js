@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 // Somebody else may log in in the same tab.
 const UNSENT = `unsent of ${document.querySelector(".user").textContent}`;
 let underWay = ""; // what the server may not have heard yet
+let waiting = 0; // how many times Send was pressed and nothing is sent yet
 const status = { ahead: 0, away: false }; // in the queue; whether the server cannot be reached
 
 /** What is written outlives this page: to reload it is what whoever is logged out is told. */
@@ -41,6 +42,21 @@ export function focus() {
 /** Whether something can be asked at all. */
 export function allow(allowed) {
   $("send").disabled = !allowed;
+}
+
+/** Resolves as a promise that what shall be sent waits for; the button is busy until then. */
+export async function waitFor(promise) {
+  showWaiting(1);
+  try {
+    return await promise;
+  } finally {
+    showWaiting(-1);
+  }
+}
+
+function showWaiting(more) {
+  waiting += more;
+  $("send").ariaBusy = String(waiting > 0);
 }
 
 /** While an answer grows there is Stop in place of Send; `id` is "" before the answer has one. */

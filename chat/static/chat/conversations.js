@@ -19,9 +19,8 @@ export async function load(address = first()) {
   const look = looks;
   const page = await get(address);
   if (look !== looks) return;
-  const items = page.results.map(item);
-  if (address === first()) replace(items);
-  else list.append(...items);
+  if (address === first()) replace(page.results);
+  else list.append(...page.results.map(item));
   next = page.next && FIRST + new URL(page.next).search;
   older.hidden = !next;
   none.hidden = !wanted || list.childElementCount > 0;
@@ -84,11 +83,27 @@ export function mark(id) {
   return titles.get(id) ?? "";
 }
 
-/** Whoever walks through the list by keyboard stays where they are. */
-function replace(items) {
-  const focused = list.contains(document.activeElement) && document.activeElement.search;
-  list.replaceChildren(...items);
-  if (focused) list.querySelector(`a[href="${focused}"]`)?.focus();
+/** What stays in the list stays in its place: for who walks through it by keyboard, and for the
+ *  click of who is just pressing it. */
+function replace(rows) {
+  const focused = list.contains(document.activeElement) && document.activeElement;
+  const before = new Map([...list.children].map((there) => [there.firstChild.search, there]));
+  const items = rows.map((row) => keep(before.get(addressOf(row.id)), row) ?? item(row));
+  for (const there of before.values()) if (!items.includes(there)) there.remove();
+  let at = list.firstElementChild;
+  for (const one of items) {
+    if (one === at) at = at.nextElementSibling;
+    else list.insertBefore(one, at);
+  }
+  if (focused) focused.focus();
+}
+
+function keep(there, row) {
+  if (!there) return null;
+  remember(row.id, row.title);
+  const title = titles.get(row.id);
+  if (there.textContent !== title) there.firstChild.textContent = title;
+  return there;
 }
 
 function item(row) {

@@ -24,7 +24,7 @@
 
 import { Refused } from "./api.js";
 import * as asking from "./asking.js";
-import { focus, keepUnsent, notice, ready, setPrompt } from "./composer.js";
+import { focus, keepUnsent, notice, ready, setPrompt, waitFor } from "./composer.js";
 import * as conversation from "./conversation.js";
 import * as conversations from "./conversations.js";
 import { watchModel, whenReady } from "./model.js";
@@ -38,7 +38,7 @@ const $ = (id) => document.getElementById(id);
 
 async function send() {
   const content = $("prompt").value;
-  if (!(await conversation.settled())) return;
+  if (!(await waitFor(conversation.settled()))) return;
   if ($("prompt").value !== content) return; // who wrote on has not said that this is all
   if (!content.trim() || isRunning() || $("send").disabled) return;
   setPrompt("");

@@ -109,6 +109,8 @@ function remarks(row) {
 /** Say in a turn's actions which of these versions it is. onChoose gets another one, 1 or -1. */
 export function markVersion({ actions }, ids, id, onChoose) {
   const old = actions.querySelector(".versions");
+  const versions = `${id} of ${ids}`;
+  if (old?.dataset.versions === versions) return; // somebody may be pressing it
   const focused = [...(old?.children ?? [])].indexOf(document.activeElement);
   old?.remove();
   if (ids.length < 2) return;
@@ -120,6 +122,7 @@ export function markVersion({ actions }, ids, id, onChoose) {
     return made;
   };
   const group = element("span", "versions");
+  group.dataset.versions = versions;
   const place = element("span", "", `${index + 1} of ${ids.length}`);
   group.append(way("previous", "‹", -1), place, way("next", "›", 1));
   actions.prepend(group);
