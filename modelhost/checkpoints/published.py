@@ -6,6 +6,7 @@ safetensors, or from `.bin` files with `weights_only=True`.
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,7 @@ def glm_config(folder: Path, config: dict[str, Any]) -> GlmConfig:
             attention_bias=bool(config["add_qkv_bias"]),
             rope_parameters={
                 "rope_type": "default",
-                "rope_theta": ROPE_THETA * float(config.get("rope_ratio", 1)),
+                "rope_theta": _rope_theta(config),
                 "partial_rotary_factor": PARTIAL_ROTARY,
             },
             tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
@@ -67,9 +68,17 @@ def glm_config(folder: Path, config: dict[str, Any]) -> GlmConfig:
         ) from None
     except (TypeError, ValueError, OverflowError) as error:
         raise LoadFailed(
-            f"{folder / 'config.json'} has a field of the wrong type ({error}). "
+            f"{folder / 'config.json'} has a field with a wrong value ({error}). "
             "Take the file of the release."
         ) from error
+
+
+def _rope_theta(config: dict[str, Any]) -> float:
+    """The base of the positions' angles: with 0 or less, or none, they would be no numbers."""
+    theta = ROPE_THETA * float(config.get("rope_ratio", 1))
+    if not 0 < theta < math.inf:
+        raise ValueError(f"rope_ratio is {config['rope_ratio']}")
+    return theta
 
 
 def shards(folder: Path) -> list[Path]:

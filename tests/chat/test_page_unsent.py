@@ -194,6 +194,43 @@ def test_an_edit_that_nobody_asked_goes_along(signed_in, engine):
     ended(signed_in)
 
 
+def two_editors(page: Page) -> None:
+    """Two turns, both open to be asked anew, the lower one with a new text; the first has another
+    version.
+    """
+    page.goto("/")
+    ask(page, "One")
+    ended(page)
+    button(page, "Answer again").click()
+    ended(page)
+    ask(page, "Two")
+    ended(page)
+    button(page, "Edit this prompt").nth(1).click()
+    editor(page).fill("Two, and more")
+    button(page, "Edit this prompt").nth(0).click()
+
+
+def test_an_edit_below_one_that_is_asked_is_not_lost(signed_in, engine):
+    two_editors(signed_in)
+    editor(signed_in).first.fill("Uno")
+    editor(signed_in).first.press("Enter")
+    ended(signed_in)
+
+    expect(asked(signed_in)).to_have_text(["Uno"])
+    expect(field(signed_in)).to_have_value("Two, and more")
+
+
+def test_an_edit_below_another_version_is_not_lost(signed_in, engine):
+    two_editors(signed_in)
+    button(signed_in, "Cancel").first.click()
+    button(signed_in, "Show the previous version").click()
+
+    expect(signed_in.locator(".versions > span")).to_have_text("1 of 2")
+    expect(asked(signed_in)).to_have_text(["One"])
+    expect(field(signed_in)).to_have_value("Two, and more")
+    ended(signed_in)
+
+
 def test_an_answer_that_is_left_while_the_server_is_away_is_not_asked_for(signed_in, proxy, engine):
     signed_in.goto(proxy.address)
     ask(signed_in, "One")

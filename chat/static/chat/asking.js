@@ -48,7 +48,7 @@ export async function stopRunning() {
 /** Put a prompt behind a response, in place of what the page shows from `index` on: what was
  *  said there stays on the server. */
 async function ask(content, follows, index) {
-  const restore = exchanges.cut(index);
+  const restore = composer.rescue(() => exchanges.cut(index));
   const exchange = exchanges.add({ follows, content }, edit);
   const body = { prompt: content };
   if (opened.id !== null) body.follows = follows; // else there is nothing to follow yet

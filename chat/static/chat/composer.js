@@ -30,6 +30,14 @@ export function giveBack(text) {
   setPrompt([text, $("prompt").value].filter(Boolean).join("\n"));
 }
 
+/** Cut turns off the page; what was being written in them and not asked is in the field again. */
+export function rescue(cut) {
+  const written = edits();
+  const restore = cut();
+  written.slice(edits().length).forEach(giveBack);
+  return restore;
+}
+
 export function keep(text) {
   underWay = text;
 }

@@ -150,7 +150,7 @@ function showPath(path, tree, mine) {
   const same = exchanges.shared(turns);
   let growing = null;
   scrolling.stayAtEndOfAll(() => {
-    exchanges.cut(same);
+    composer.rescue(() => exchanges.cut(same));
     growing = turns.slice(same).map((turn) => showStored(turn, mine)).at(-1);
     versions.know(tree);
     exchanges.markVersions();
