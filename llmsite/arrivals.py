@@ -8,6 +8,7 @@ such connections takes the file descriptors from those who ask.
 from __future__ import annotations
 
 from collections import OrderedDict
+from http import HTTPStatus
 from typing import Any
 
 from twisted.internet import reactor
@@ -15,7 +16,10 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel, Request
 
+from chat.failures import Code
+from chat.failures import Failure as Refused
 from chat.limits.readers import reserved
+from llmsite.refusals import refusal
 
 HEAD_WITHIN = 60.0  # seconds, as long as Twisted keeps a connection on which nothing comes
 
@@ -69,6 +73,14 @@ def most() -> int:
 arrivals = Arrivals()
 
 
+def too_long(status: int, limit: int) -> Refused:
+    """A head above so many bytes, by its address alone (414) or with its headers (431)."""
+    alone = status == HTTPStatus.REQUEST_URI_TOO_LONG
+    what = "The address is" if alone else "Address and headers together are"
+    sentence = f"{what} longer than {limit} bytes. Send a long prompt in the body of a POST."
+    return Refused(status, Code.INVALID_REQUEST, sentence)
+
+
 class ArrivingChannel(HTTPChannel):
     """A connection that is counted until it has asked."""
 
@@ -76,6 +88,28 @@ class ArrivingChannel(HTTPChannel):
         """A client is there."""
         super().connectionMade()  # type: ignore[no-untyped-call]
         arrivals.begin(self)
+
+    def lineReceived(self, line: bytes) -> None:  # noqa: N802
+        """A line of its head."""
+        if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
+            self.lineLengthExceeded(line)
+        else:
+            super().lineReceived(line)  # type: ignore[no-untyped-call]
+
+    def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802
+        """Its head is too long; Twisted would close without a word.
+
+        What it still sends is dropped until it has read why, at the latest until its head's
+        deadline: closing at once would throw the answer away with it (RFC 9112, section 9.6).
+        """
+        target: Any = self._path if self._receivedHeaderSize else line.partition(b" ")[2]
+        status = 431 if self._receivedHeaderSize else 414
+        path = target.partition(b"?")[0].decode("latin-1")
+        transport: Any = self.transport
+        self._buffer = b""
+        self.dataReceived = lambda data: None  # type: ignore[method-assign]
+        transport.write(refusal(too_long(status, self.MAX_LENGTH), path))
+        transport.loseWriteConnection()
 
     def allHeadersReceived(self) -> None:  # noqa: N802
         """It has begun to ask."""

@@ -7,7 +7,6 @@ that a client does not read: see `flow`.
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
 from typing import Any
 
@@ -18,12 +17,12 @@ from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol
 from twisted.web.http import _GenericHTTPChannelProtocol
 
 from chat.failures import Failure
-from chat.monitoring import metrics
-from llmsite import cross_origin, request_ids, sockets
+from llmsite import request_ids, sockets
 from llmsite.arrivals import ArrivingChannel
 from llmsite.body_gate import too_large, too_slow
 from llmsite.eager import EagerConnection
 from llmsite.flow import Flow
+from llmsite.refusals import refusal
 from llmsite.sockets import CountedSocket
 
 
@@ -132,22 +131,9 @@ class CountedRequest(WebRequest):
         if self._refused:
             return
         self._refused = True
-        metrics.refused(failure.code)
         path = self.channel._path.decode("latin-1")  # the request learns its path with its end
-        body = json.dumps(failure.body(path)).encode()
-        headers = {
-            "Content-Type": failure.content_type(path),
-            "Content-Length": len(body),
-            "Connection": "close",
-            request_ids.HEADER: request_ids.named(self.getHeader(request_ids.HEADER.encode())),
-            **cross_origin.shown(path, self.getHeader(b"origin")),
-        }
-        lines = [
-            f"HTTP/1.1 {failure.status} {HTTPStatus(failure.status).phrase}",
-            *(f"{name}: {value}" for name, value in headers.items()),
-        ]
-        head = "".join(f"{line}\r\n" for line in [*lines, ""])
-        self.channel.transport.write(head.encode("latin-1") + body)
+        name, origin = self.getHeader(request_ids.HEADER.encode()), self.getHeader(b"origin")
+        self.channel.transport.write(refusal(failure, path, name=name, origin=origin))
 
 
 class CountingFactory(HTTPFactory):

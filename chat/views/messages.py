@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import generics
 from rest_framework.exceptions import PermissionDenied
@@ -19,20 +20,20 @@ from chat.models import ApiKey, Response
 from chat.questions import Question
 from chat.views.asking import Stream, ask, asked_in, deliver, resumed, validated
 from chat.wire.filters import ResponseFilter, refuse_unknown, searching
-from chat.wire.negotiation import wants_events
+from chat.wire.negotiation import EVENT_STREAM, wants_events
 from chat.wire.pagination import NewestFirst
 from chat.wire.representations import AnswerSerializer, LoggedMessageSerializer
 from chat.wire.requests import MessageSerializer, SendMessageSerializer
 
 EVENTS = OpenApiResponse(
-    description="text/event-stream: `accepted`, pieces of text, then `done` or `error`"
+    OpenApiTypes.STR, description="`accepted`, pieces of text, then `done` or `error`"
 )
 
 
 class NewMessage(APIView):
     """Ask, and be answered in JSON or as a stream."""
 
-    @extend_schema(request=MessageSerializer, responses={200: AnswerSerializer})
+    @extend_schema(request=MessageSerializer, responses={200: AnswerSerializer, 204: None})
     def post(self, request: Request) -> APIResponse | Stream:
         """Start a response to `prompt`, after `history` or inside `conversation`.
 
@@ -84,7 +85,10 @@ class SendMessage(APIView):
     field_names: Mapping[str, str] = {}
     http_method_names = ["get", "options"]  # a HEAD would start work and throw it away
 
-    @extend_schema(parameters=[SendMessageSerializer], responses={200: EVENTS, 204: None})
+    @extend_schema(
+        parameters=[SendMessageSerializer],
+        responses={(200, EVENT_STREAM): EVENTS, 204: None},
+    )
     def get(self, request: Request) -> Stream:
         """Start a response to `prompt`; with `Last-Event-ID` go on with one instead.
 

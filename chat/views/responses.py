@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import generics
 from rest_framework.request import Request
@@ -19,11 +20,12 @@ from chat.models import Response
 from chat.questions import Question
 from chat.views.asking import Stream, ask, attach, cursor_for, deliver, validated
 from chat.wire.filters import refuse_unknown
+from chat.wire.negotiation import EVENT_STREAM
 from chat.wire.representations import AnswerSerializer, ResponseRowSerializer
 from chat.wire.requests import CursorSerializer, RegenerateSerializer
 from modelhost.types import Role
 
-EVENTS = OpenApiResponse(description="text/event-stream: the text behind the cursor, then its end")
+EVENTS = OpenApiResponse(OpenApiTypes.STR, description="The text behind the cursor, then its end")
 
 
 class ResponseDetail(generics.RetrieveAPIView[Response]):
@@ -45,7 +47,9 @@ class ResponseEvents(APIView):
 
     http_method_names = ["get", "options"]  # a HEAD would follow to the end and say nothing
 
-    @extend_schema(parameters=[CursorSerializer], responses={200: EVENTS, 204: None})
+    @extend_schema(
+        parameters=[CursorSerializer], responses={(200, EVENT_STREAM): EVENTS, 204: None}
+    )
     def get(self, request: Request, pk: UUID) -> Stream:
         """What is stored behind the cursor, what comes, how it ends.
 

@@ -70,6 +70,7 @@ FIELDS = {
     "usage": "Numbers of tokens.",
     "prompt_tokens": "Tokens of the prompt, with all that was said before.",
     "completion_tokens": "Tokens of the answer.",
+    "total_tokens": "Both together.",
     "token_ids": "Every token of the answer.",
     "revision": "Of the model.",
     "adapter": "Name and revision of the LoRA in the weights.",

@@ -12,6 +12,7 @@ from typing import Any
 from chat.failures import OPENAI_PREFIX, PROBLEM_JSON, Code
 from chat.wire.completion_requests import KINDS, NEUTRAL, RECORDED
 from chat.wire.descriptions import of_field
+from chat.wire.negotiation import EVENT_STREAM
 
 # What Swagger UI puts into a body to be tried; without it a value is made up for every field.
 EXAMPLES: dict[str, dict[str, Any]] = {
@@ -132,9 +133,8 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
     parameters = operation.setdefault("parameters", [])
     if _asks(operation):
         parameters.append(IDEMPOTENCY_KEY)
-        for status, response in operation["responses"].items():
-            if status in ("200", "201"):
-                response["content"]["text/event-stream"] = {"schema": TEXT}
+        streamed = operation["responses"].setdefault("200", {"description": "With `stream`."})
+        streamed.setdefault("content", {})[EVENT_STREAM] = {"schema": TEXT}
     if path in RESUMED:
         parameters.append(LAST_EVENT_ID)
     for status, response in operation["responses"].items():

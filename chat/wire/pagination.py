@@ -33,6 +33,15 @@ class NewestFirst(CursorPagination):
             raise ValidationError({self.cursor_query_param: [sentence]}) from None
         return cursor
 
+    def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
+        """As described by OpenAPI, with the bounds of `page_size`."""
+        parameters: list[dict[str, Any]] = super().get_schema_operation_parameters(view)
+        for parameter in parameters:
+            if parameter["name"] == self.page_size_query_param:
+                bounds = {"minimum": 1, "maximum": self.max_page_size, "default": self.page_size}
+                parameter["schema"] |= bounds
+        return parameters
+
     def get_page_size(self, request: Request) -> int:
         """Rows on a page. Raises ValidationError."""
         wanted: Any = request.query_params.get(self.page_size_query_param, str(self.page_size))

@@ -16,8 +16,9 @@ from modelhost.types import Role
 class UsageSerializer(serializers.Serializer[Any]):
     """Token counts."""
 
-    prompt_tokens = serializers.IntegerField(allow_null=True)
-    completion_tokens = serializers.IntegerField(allow_null=True)
+    prompt_tokens = serializers.IntegerField()
+    completion_tokens = serializers.IntegerField()
+    total_tokens = serializers.IntegerField()
 
 
 class LoggedMessageSerializer(serializers.ModelSerializer[Response]):
@@ -53,7 +54,9 @@ class ResponseRowSerializer(serializers.ModelSerializer[Response]):
 
     message_id = serializers.CharField(source="pk.hex", read_only=True)
     conversation = serializers.UUIDField(source="prompt.conversation_id", read_only=True)
-    api_key = serializers.CharField(source="api_key.name", default=None, read_only=True)
+    api_key = serializers.CharField(
+        source="api_key.name", default=None, allow_null=True, read_only=True
+    )
     system = serializers.SerializerMethodField()
 
     class Meta:

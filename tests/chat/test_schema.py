@@ -126,9 +126,19 @@ def test_every_operation_says_how_it_fails(schema):
 def test_what_asks_may_be_streamed_and_retried(schema):
     for path in ("/chat/new/message/", "/v1/chat/completions", "/api/prompts/{id}/responses/"):
         operation = schema["paths"][path]["post"]
-        status = "201" if path.startswith("/api/") else "200"
-        assert "text/event-stream" in operation["responses"][status]["content"]
+        assert "text/event-stream" in operation["responses"]["200"]["content"]
         assert "Idempotency-Key" in [one["name"] for one in operation["parameters"]]
+
+
+@pytest.mark.parametrize("size", [0, 1, 200, 201])
+def test_the_sizes_of_a_page_are_described(schema, api, size):
+    path = "/api/conversations/"
+    described = schema["paths"][path]["get"]["parameters"]
+    [bounds] = [one["schema"] for one in described if one["name"] == "page_size"]
+
+    taken = api.get(path, params={"page_size": size}).status_code == 200
+
+    assert taken == (bounds["minimum"] <= size <= bounds["maximum"])
 
 
 def test_what_asks_by_its_address_alone_names_its_retries_there(schema):

@@ -248,6 +248,37 @@ def test_who_was_answered_may_not_stay_silent_for_ever(server, few_arrivals):
         assert b"HTTP/1.1" not in read_all(kept), "the rest of that answer, and the end"
 
 
+@pytest.mark.parametrize(
+    ("path", "header", "status"),
+    [
+        ("/sendMessage?prompt=" + "%E4%BD%A0" * 2000, "", 414),
+        ("/v1/" + "x" * 300_000, "", 414),
+        ("/v1/models", "X-Long: " + "x" * 20_000, 431),
+        ("/sendMessage?prompt=" + "x" * 16_000, "X-Long: " + "x" * 1000, 431),
+    ],
+)
+def test_a_head_that_is_too_long_is_refused_in_a_sentence(server, path, header, status):
+    with connected(server) as connection:
+        connection.sendall(head(path, header or "X-Short: x"))
+        answer = read_all(connection).decode()
+
+    start, body = answer.split("\r\n\r\n")
+    assert start.startswith(f"HTTP/1.1 {status} ")
+    problem = json.loads(body)
+    sentence = problem["error"]["message"] if path.startswith("/v1/") else problem["detail"]
+    assert "longer than 16384 bytes" in sentence
+
+
+def test_who_sent_too_long_a_head_has_so_long_to_read_why(server, few_arrivals):
+    with connected(server) as connection:
+        connection.sendall(head("/sendMessage?prompt=" + "x" * 20_000))
+        assert read_all(connection).startswith(b"HTTP/1.1 414 ")
+        waiting = arrivals.arrivals._waiting
+        assert waiting
+        blockingCallFromThread(reactor, few_arrivals.advance, arrivals.HEAD_WITHIN + 1)
+        eventually(lambda: not waiting)
+
+
 @pytest.mark.parametrize("scheme", [b"http", b"HTTPS"])
 def test_a_target_may_be_a_whole_address(server, scheme):
     target = scheme + b"://127.0.0.1/v1/models"
