@@ -23,7 +23,7 @@ from unfold.utils import display_for_label
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminTextareaWidget
 
 from chat.admin.cells import NOTHING
-from chat.admin.log import ChatAdmin
+from chat.admin.log import ChatAdmin, made_once
 from chat.admin.lookups import UNREADABLE
 from chat.models import Response, Verdict
 from chat.models.review import NOTE_LENGTH
@@ -151,6 +151,7 @@ class Judging(ChatAdmin):
         return format_html_join(" ", "{}", labels) or NOTHING
 
     @admin.display(description="verdicts")
+    @made_once
     def all_verdicts(self, row: Any) -> SafeString | str:
         """Who thinks what, and why; for those who may judge what has come to its end, the form."""
         context: dict[str, Any] = {"verdicts": row.verdicts.select_related("reviewer")}
