@@ -18,7 +18,6 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
-from django.views.decorators.http import require_POST
 from unfold.utils import display_for_label
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminTextareaWidget
 
@@ -62,7 +61,7 @@ class Judging(ChatAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         """Where the form goes."""
-        judge = self.admin_site.admin_view(require_POST(self.judge))
+        judge = self.admin_site.admin_view(self.judge)
         return [
             path("<path:object_id>/judge/", judge, name="chat_response_judge"),
             *super().get_urls(),
@@ -75,7 +74,9 @@ class Judging(ChatAdmin):
         row: Response | None = self.get_object(request, object_id)
         if row is None:
             raise Http404
-        if row.active:
+        if request.method != "POST":
+            pass  # whoever had to log in first, or asks for this address: the page says more
+        elif row.active:
             self.message_user(request, "It is still being answered.", messages.WARNING)
         elif "withdraw" in request.POST:
             self._withdraw(request, row)
