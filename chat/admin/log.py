@@ -49,9 +49,6 @@ class ChatAdmin(FilterLookups, ModelAdmin):
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each would count the whole log
 
-    class Media:
-        css = {"all": ("chat/admin.css",)}
-
     def get_changelist(self, request: HttpRequest, **_: Any) -> type[ChangeList]:
         """Ours, without an offer to show all of what is shown."""
         return Results
