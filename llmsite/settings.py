@@ -233,6 +233,7 @@ UNFOLD = {
     "SITE_TITLE": "llmsite",
     "SITE_HEADER": "llmsite",
     "SITE_SUBHEADER": "the record of every prompt and response",
+    "STYLES": [lambda request: static("chat/admin.css")],
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("chat/icon.svg")}
     ],

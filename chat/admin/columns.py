@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from unfold.utils import display_for_label
 
 from chat.admin.cells import NOTHING, answer, answer_block, json_block, said, seconds, text_block
-from chat.admin.log import link_to
+from chat.admin.log import link_to, made_once
 from chat.conversations import personas
 from chat.models import Response, shorten
 
@@ -99,6 +99,12 @@ class ResponseColumns:
     @admin.display(description="key", ordering="api_key")
     def key_name(self, row: Response) -> str:
         return row.api_key.name if row.api_key else NOTHING
+
+    @admin.display(description="token ids")
+    @made_once
+    def all_token_ids(self, row: Response) -> SafeString | str:
+        """As they are: coloured as JSON, fifty thousand would be eleven megabytes."""
+        return text_block(", ".join(map(str, row.token_ids)))
 
     @admin.display(description="stop texts")
     def stop_texts(self, row: Response) -> SafeString | str:

@@ -14,7 +14,7 @@ from django.utils.safestring import SafeString
 
 from chat.admin.cells import NOTHING, text_block
 from chat.admin.filters import DaysFilter, PeriodFilter, UserFilter, uuid_of
-from chat.admin.log import ReadOnlyAdmin, may_view
+from chat.admin.log import ReadOnlyAdmin, made_once, may_view
 from chat.admin.transcripts import entries
 from chat.admin.versions import Versions
 from chat.models import Conversation, Response
@@ -57,6 +57,7 @@ class ConversationAdmin(ReadOnlyAdmin):
         return text_block(row.system) if row.system else NOTHING
 
     @admin.display(description="responses")
+    @made_once
     def all_responses(self, row: Any) -> SafeString | str:
         """Where every row of it is, on whichever path."""
         count = Response.objects.filter(prompt__conversation=row).count()
@@ -66,6 +67,7 @@ class ConversationAdmin(ReadOnlyAdmin):
         return format_html('<a class="text-link" href="{}">all {}</a>', address, count)
 
     @admin.display(description="transcript")
+    @made_once
     def transcript(self, row: Any) -> SafeString:
         """One path, turn by turn, as plain text: the newest, or one through a chosen response."""
         versions = Versions(row)

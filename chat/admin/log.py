@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, TypeVar
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -18,6 +19,8 @@ from unfold.views import ChangeList
 from chat.admin.cells import NOTHING
 from chat.admin.lookups import FilterLookups
 from chat.admin.pagination import BoundedPaginator
+
+Value = TypeVar("Value")
 
 
 class Results(ChangeList):
@@ -45,9 +48,6 @@ class ChatAdmin(FilterLookups, ModelAdmin):
     empty_value_display = NOTHING
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER  # each would count the whole log
-
-    class Media:
-        css = {"all": ("chat/admin.css",)}
 
     def get_changelist(self, request: HttpRequest, **_: Any) -> type[ChangeList]:
         """Ours, without an offer to show all of what is shown."""
@@ -108,6 +108,19 @@ class ReadOnlyAdmin(ChatAdmin):
         return False
 
     has_add_permission = has_change_permission = has_delete_permission = has_no_permission
+
+
+def made_once(show: Callable[[Any, Any], Value]) -> Callable[[Any, Any], Value]:
+    """What a row's page shows, kept with the row: Unfold asks for each value up to five times."""
+
+    @wraps(show)
+    def shown(of: Any, row: Any) -> Value:
+        made: dict[str, Value] = vars(row).setdefault("made", {})
+        if show.__name__ not in made:
+            made[show.__name__] = show(of, row)
+        return made[show.__name__]
+
+    return shown
 
 
 def link_to(row: Any, request: HttpRequest, query: str = "") -> SafeString | str:

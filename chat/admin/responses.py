@@ -108,7 +108,7 @@ class ResponseAdmin(ResponseColumns, Downloads, Judging, ReadOnlyAdmin):
                 )
             },
         ),
-        ("Token ids", {"fields": ("token_ids",), "classes": ("collapse",)}),
+        ("Token ids", {"fields": ("all_token_ids",), "classes": ("collapse",)}),
     )
 
     def get_list_filter(self, request: HttpRequest) -> Any:

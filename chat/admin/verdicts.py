@@ -18,12 +18,11 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.html import format_html_join
 from django.utils.safestring import SafeString
-from django.views.decorators.http import require_POST
 from unfold.utils import display_for_label
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminTextareaWidget
 
 from chat.admin.cells import NOTHING
-from chat.admin.log import ChatAdmin
+from chat.admin.log import ChatAdmin, made_once
 from chat.admin.lookups import UNREADABLE
 from chat.models import Response, Verdict
 from chat.models.review import NOTE_LENGTH
@@ -62,7 +61,7 @@ class Judging(ChatAdmin):
 
     def get_urls(self) -> list[URLPattern]:
         """Where the form goes."""
-        judge = self.admin_site.admin_view(require_POST(self.judge))
+        judge = self.admin_site.admin_view(self.judge)
         return [
             path("<path:object_id>/judge/", judge, name="chat_response_judge"),
             *super().get_urls(),
@@ -75,7 +74,9 @@ class Judging(ChatAdmin):
         row: Response | None = self.get_object(request, object_id)
         if row is None:
             raise Http404
-        if row.active:
+        if request.method != "POST":
+            pass  # whoever had to log in first, or asks for this address: the page says more
+        elif row.active:
             self.message_user(request, "It is still being answered.", messages.WARNING)
         elif "withdraw" in request.POST:
             self._withdraw(request, row)
@@ -151,6 +152,7 @@ class Judging(ChatAdmin):
         return format_html_join(" ", "{}", labels) or NOTHING
 
     @admin.display(description="verdicts")
+    @made_once
     def all_verdicts(self, row: Any) -> SafeString | str:
         """Who thinks what, and why; for those who may judge what has come to its end, the form."""
         context: dict[str, Any] = {"verdicts": row.verdicts.select_related("reviewer")}

@@ -239,3 +239,21 @@ def test_a_key_is_chosen_as_one_types(signed_in, log):
 
     expect(signed_in.locator(ROWS)).to_have_count(3)
     assert "api_key__id__exact=" in signed_in.url
+
+
+def test_a_name_that_can_be_changed_has_the_room_that_there_is(signed_in, log):
+    key = ApiKey.objects.get()
+    signed_in.goto(f"/admin/chat/apikey/{key.pk}/change/")
+    assert signed_in.get_by_label("Name").bounding_box()["width"] > 400
+
+
+def test_links_can_be_read_in_the_dark(signed_in, log):
+    signed_in.emulate_media(color_scheme="dark")
+    signed_in.goto(f"{LOG}{log['message_id']}/change/")
+    assert signed_in.locator(".readonly .text-link").first.evaluate(CONTRAST) >= 4.5
+
+
+def test_rights_are_chosen_without_scrolling_to_the_side(signed_in, user):
+    signed_in.goto(f"/admin/auth/user/{user.pk}/change/")
+    expect(signed_in.locator(".selector").first).to_be_visible()
+    assert signed_in.evaluate("document.documentElement.scrollWidth") <= 1280

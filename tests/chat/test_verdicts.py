@@ -190,9 +190,26 @@ def test_who_may_judge_but_not_look_is_refused(reviewer, row):
     assert verdicts() == []
 
 
-def test_looking_at_the_forms_address_judges_nothing(reviewer, row):
-    assert reviewer().get(f"/admin/chat/response/{row.pk}/judge/").status_code == 405
+def test_looking_at_the_forms_address_shows_the_page_and_judges_nothing(reviewer, row):
+    kept = urlencode({"_changelist_filters": "verdict=none"})
+    answer = reviewer().get(f"/admin/chat/response/{row.pk}/judge/?{kept}", follow=True)
+    assert answer.redirect_chain == [(f"{page_of(row)}?{kept}", 302)]
+    assert answer.status_code == 200
     assert Client().post(f"/admin/chat/response/{row.pk}/judge/").status_code == 302
+    assert verdicts() == []
+
+
+def test_who_had_to_log_in_before_judging_comes_back_to_the_page(django_user_model, reviewer, row):
+    browser = reviewer()
+    eve = django_user_model.objects.get(username="eve")
+    eve.set_password("a long password")
+    eve.save()  # which ends what was signed in
+    answer = judge(browser, row, value="good")
+    told = {"username": "eve", "password": "a long password"}
+    answer = browser.post(answer.redirect_chain[-1][0], told, follow=True)
+
+    assert answer.redirect_chain[-1][0] == page_of(row)
+    assert b"It is Paris." in answer.content
     assert verdicts() == []
 
 
