@@ -69,5 +69,8 @@ def database(url: str, *, pool: int = POOL, test_file: Path | None = None) -> di
         if "pool" in given:
             raise ImproperlyConfigured("DATABASE_URL names a pool; set LLMSITE_DATABASE_POOL.")
         limits = {"min_size": 1, "max_size": pool, "timeout": POOL_TIMEOUT}
+        # A pool doubles its pauses between attempts for five minutes, and would come back minutes
+        # after its database. One that gave up tries anew for whoever asks next.
+        limits["reconnect_timeout"] = POOL_TIMEOUT
         config["OPTIONS"] = {"pool": limits, **given}
     return config

@@ -155,6 +155,12 @@ def test_what_the_address_says_about_its_connection_holds():
     assert database("sqlite:////tmp/a.sqlite3?timeout=5")["OPTIONS"]["timeout"] == 5
 
 
+def test_a_pool_looks_for_its_database_again_as_often_as_somebody_gives_up_waiting():
+    pool = database("postgres://db/llmsite")["OPTIONS"]["pool"]
+
+    assert pool["reconnect_timeout"] == pool["timeout"]
+
+
 def test_a_pool_has_one_setting_and_no_other():
     with pytest.raises(ImproperlyConfigured, match="LLMSITE_DATABASE_POOL"):
         database("postgres://db/llmsite?pool=false")
