@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -29,6 +29,24 @@ def sqlite_url(file: Path) -> str:
     return f"sqlite:///{quote(str(file))}"
 
 
+def parsed(url: str) -> dict[str, object]:
+    """What a URL says. Raises ImproperlyConfigured, which does not repeat it: passwords are in it.
+
+    One slash too few makes the file's name a host, and its database would be in memory.
+    """
+    try:
+        if url.startswith("sqlite:") and (urlsplit(url).netloc or not urlsplit(url).path[1:]):
+            raise ImproperlyConfigured(
+                "DATABASE_URL names no file of SQLite: sqlite:////srv/llmsite.sqlite3 does."
+            )
+        return {**environ.Env.db_url_config(url)}
+    except ValueError:
+        raise ImproperlyConfigured(
+            "DATABASE_URL cannot be read. In a password : / ? # [ ] @ % are written as "
+            "%3A %2F %3F %23 %5B %5D %40 %25."
+        ) from None
+
+
 def database(url: str, *, pool: int = POOL, test_file: Path | None = None) -> dict[str, object]:
     """Connection settings for a URL. Connections are not kept per thread: CONN_MAX_AGE is 0.
 
@@ -39,7 +57,7 @@ def database(url: str, *, pool: int = POOL, test_file: Path | None = None) -> di
         raise ImproperlyConfigured(
             "DATABASE_URL is no address of PostgreSQL or SQLite: postgres://… is one."
         )
-    config: dict[str, object] = {**environ.Env.db_url_config(url), "CONN_MAX_AGE": 0}
+    config = {**parsed(url), "CONN_MAX_AGE": 0}
     given: Any = config.get("OPTIONS", {})  # the URL's own, as `sslmode`
     if engine == "django.db.backends.sqlite3":
         config["ENGINE"] = "llmsite.sqlite"  # the same, with connections that are used again
@@ -51,5 +69,8 @@ def database(url: str, *, pool: int = POOL, test_file: Path | None = None) -> di
         if "pool" in given:
             raise ImproperlyConfigured("DATABASE_URL names a pool; set LLMSITE_DATABASE_POOL.")
         limits = {"min_size": 1, "max_size": pool, "timeout": POOL_TIMEOUT}
+        # A pool doubles its pauses between attempts for five minutes, and would come back minutes
+        # after its database. One that gave up tries anew for whoever asks next.
+        limits["reconnect_timeout"] = POOL_TIMEOUT
         config["OPTIONS"] = {"pool": limits, **given}
     return config

@@ -65,11 +65,22 @@ class Environment(environ.Env):
     def hosts(self, var: Any, default: Any) -> Any:
         """Names of this server, separated by commas."""
         names = self.list(var, default)
-        if odd := [name for name in names if "/" in name or " " in name]:
+        if odd := [name for name in names if not _is_host(name)]:
             raise ImproperlyConfigured(
-                f"{var} has {odd[0]!r}; a name without a scheme is needed, as chat.example.org."
+                f"{var} has {odd[0]!r}; a name without a scheme and a port is needed, as "
+                "chat.example.org or [::1]."
             )
         return names
+
+    def sites(self, var: Any) -> Any:
+        """Origins whose pages count as ours; `https://*.example.org` is all below that name."""
+        found = self.list(var)
+        if odd := [text for text in found if not _is_origin(text.replace("://*.", "://", 1))]:
+            raise ImproperlyConfigured(
+                f"{var} has {odd[0]!r}; origins without a path are needed, as "
+                "https://chat.example.org."
+            )
+        return found
 
     def origins(self, var: Any) -> Any:
         """Origins of pages, as a browser names them, or `*` for all; none where none is given."""
@@ -107,6 +118,11 @@ class Environment(environ.Env):
             return kind(text) if text else default
         except ValueError:
             raise ImproperlyConfigured(f"{var} is {text!r}, which is no number.") from None
+
+
+def _is_host(text: str) -> bool:
+    """As Django compares it with a request's, from which it has taken the port."""
+    return bool(re.fullmatch(r"[^\s/:]+|\[[0-9a-fA-F:.]+\]", text))
 
 
 def _is_origin(text: str) -> bool:

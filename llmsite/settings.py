@@ -27,7 +27,7 @@ made_private(DATA_DIR, "LLMSITE_DATA")  # every prompt is in there
 SECRET_KEY = env.str("SECRET_KEY", default="") or kept_secret_key(DATA_DIR / "secret_key")
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+CSRF_TRUSTED_ORIGINS = env.sites("CSRF_TRUSTED_ORIGINS")
 # Pages of other origins that may call the API with a key: browsers ask for leave first.
 LLMSITE_CORS_ORIGINS = env.origins("LLMSITE_CORS_ORIGINS")
 CORS_ALLOW_ALL_ORIGINS = LLMSITE_CORS_ORIGINS == ["*"]
@@ -192,6 +192,7 @@ LLMSITE_HTTPS = env.bool("LLMSITE_HTTPS", default=False)
 if LLMSITE_HTTPS:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^metrics$"]  # Prometheus asks each process, behind the proxy
     SECURE_HSTS_SECONDS = 30 * 24 * 3600
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
     # Other names below this one, and browsers' lists, are not ours to decide about.

@@ -72,6 +72,15 @@ def test_origins_are_as_a_browser_names_them(monkeypatch, text, origins):
     assert Environment().origins("LLMSITE_CORS_ORIGINS") == origins
 
 
+def test_names_of_the_server_and_its_pages_may_stand_for_many(monkeypatch):
+    hosts, sites = "chat.example.org,.example.org,[::1],*", "https://*.example.org,http://a:81"
+    monkeypatch.setenv("ALLOWED_HOSTS", hosts)
+    monkeypatch.setenv("CSRF_TRUSTED_ORIGINS", sites)
+
+    assert Environment().hosts("ALLOWED_HOSTS", default=[]) == hosts.split(",")
+    assert Environment().sites("CSRF_TRUSTED_ORIGINS") == sites.split(",")
+
+
 def test_the_secret_key_is_made_once_and_private(tmp_path):
     file = tmp_path / "secret_key"
 
@@ -102,6 +111,37 @@ def test_an_address_of_no_database_is_refused():
         database("nonsense")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres://llmsite:hush/hush@db/llmsite",
+        "postgres://llmsite:hush?1@db/llmsite",
+        "postgres://llmsite:hush@db:99999/llmsite",
+        "postgres://llmsite:hush@[::1/llmsite",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_refused_and_its_password_stays_unsaid(url):
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL cannot be read") as refused:
+        database(url)
+
+    assert "hush" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+def test_a_password_of_odd_characters_is_read_where_they_are_escaped():
+    escaped = "%3A%2F%3F%23%5B%5D%40%25"
+
+    assert database(f"postgres://llmsite:{escaped}@db/llmsite")["PASSWORD"] == ":/?#[]@%"
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "sqlite://:memory:", "sqlite://a.sqlite3", "sqlite://var/a"]
+)
+def test_a_sqlite_that_is_no_file_is_refused(url):
+    with pytest.raises(ImproperlyConfigured, match="DATABASE_URL names no file"):
+        database(url)
+
+
 def test_a_database_that_is_not_supported_is_refused():
     with pytest.raises(ImproperlyConfigured, match="DATABASE_URL"):
         database("mysql://db/llmsite")
@@ -113,6 +153,12 @@ def test_what_the_address_says_about_its_connection_holds():
     assert (options["sslmode"], options["sslrootcert"]) == ("verify-full", "/ca.pem")
     assert options["pool"]["max_size"] == 10
     assert database("sqlite:////tmp/a.sqlite3?timeout=5")["OPTIONS"]["timeout"] == 5
+
+
+def test_a_pool_looks_for_its_database_again_as_often_as_somebody_gives_up_waiting():
+    pool = database("postgres://db/llmsite")["OPTIONS"]["pool"]
+
+    assert pool["reconnect_timeout"] == pool["timeout"]
 
 
 def test_a_pool_has_one_setting_and_no_other():
@@ -134,6 +180,13 @@ def test_a_pool_has_one_setting_and_no_other():
         ("LLMSITE_DATABASE_POOL", "0"),
         ("LLMSITE_LOGIN_FAILURES", "0"),
         ("ALLOWED_HOSTS", "http://chat.example.org"),
+        ("ALLOWED_HOSTS", "chat.example.org:8000"),
+        ("ALLOWED_HOSTS", "[::1]:8000"),
+        ("ALLOWED_HOSTS", "::1"),
+        ("CSRF_TRUSTED_ORIGINS", "chat.example.org"),
+        ("CSRF_TRUSTED_ORIGINS", "https://chat.example.org/"),
+        ("CSRF_TRUSTED_ORIGINS", "https://Chat.example.org"),
+        ("CSRF_TRUSTED_ORIGINS", "*"),
         ("LLMSITE_DATA", "/dev/null/x"),
         ("LLMSITE_CORS_ORIGINS", "chat.example.org"),
         ("LLMSITE_CORS_ORIGINS", "https://chat.example.org/"),
@@ -172,6 +225,18 @@ def test_with_https_everything_is_ready_for_deployment():
     said = manage("check", "--deploy", LLMSITE_HTTPS="true")
 
     assert (said.returncode, said.stderr) == (0, "")
+
+
+PLAIN = """
+from django.test import Client
+print([Client(HTTP_HOST="localhost").get(path).status_code for path in ("/metrics", "/v1/models")])
+"""
+
+
+def test_where_a_proxy_ends_tls_prometheus_still_asks_the_process_itself():
+    said = manage("shell", "--no-imports", "-c", PLAIN, LLMSITE_HTTPS="true")
+
+    assert said.stdout.strip() == "[401, 301]", said.stderr
 
 
 def manage(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
