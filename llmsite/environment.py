@@ -38,6 +38,16 @@ class Environment(environ.Env):
         self._read.add(var)
         return os.environ.get(var, default)
 
+    def path(self, var: Any, default: Any = "") -> Any:
+        """A file or folder; `~` is the home folder also where no shell has put that in."""
+        text = self.str(var) or default
+        if not text.startswith("~"):
+            return text
+        try:
+            return os.fspath(Path(text).expanduser())
+        except RuntimeError:
+            raise ImproperlyConfigured(f"{var} is {text!r}, and there is no such home.") from None
+
     def int(self, var: Any, default: Any = 0) -> Any:
         return self._number(var, default, int)
 

@@ -21,7 +21,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 env = Environment()
 
 # Where the service keeps its own files: the default database, the secret key.
-DATA_DIR = Path(env.str("LLMSITE_DATA", default="") or BASE_DIR / "var")
+DATA_DIR = Path(env.path("LLMSITE_DATA") or BASE_DIR / "var")
 made_private(DATA_DIR, "LLMSITE_DATA")  # every prompt is in there
 
 SECRET_KEY = env.str("SECRET_KEY", default="") or kept_secret_key(DATA_DIR / "secret_key")
@@ -39,11 +39,11 @@ CORS_ALLOW_HEADERS, CORS_EXPOSE_HEADERS = cross_origin.SENT, cross_origin.READ
 DTYPES = ["auto", "fp32", "fp16", "bf16", "float32", "float16", "bfloat16"]  # torch's names as well
 LLMSITE_MODEL = env.str("LLMSITE_MODEL", default="") or "demo"
 LLMSITE_REVISION = env.str("LLMSITE_REVISION", default="") or None
-LLMSITE_ADAPTER = env.str("LLMSITE_ADAPTER", default="") or None
+LLMSITE_ADAPTER = env.path("LLMSITE_ADAPTER") or None
 LLMSITE_DEVICE = env.str("LLMSITE_DEVICE", default="") or "auto"
 LLMSITE_DTYPE = env.choice("LLMSITE_DTYPE", DTYPES, default="auto")
 LLMSITE_QUANTIZE = env.choice("LLMSITE_QUANTIZE", ["", "int8", "int4"], default="")
-LLMSITE_CACHE = env.str("LLMSITE_CACHE", default="") or None
+LLMSITE_CACHE = env.path("LLMSITE_CACHE") or None
 LLMSITE_CACHE_TOKENS = env.count("LLMSITE_CACHE_TOKENS", default=None)
 # `owner`: prompts of one user that begin alike compute that beginning once. `off`: nobody's.
 LLMSITE_PREFIX_SHARING = env.choice("LLMSITE_PREFIX_SHARING", ["owner", "off"], default="owner")

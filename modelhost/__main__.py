@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         device=options.device,
         dtype=options.dtype,
         quantize=options.quantize,
-        cache_dir=Path(path) if (path := os.environ.get("LLMSITE_CACHE")) else None,
+        cache_dir=Path(path).expanduser() if (path := os.environ.get("LLMSITE_CACHE")) else None,
         max_requests=sys.maxsize,  # nobody else is here: all lines of one caller may wait
     )
     try:

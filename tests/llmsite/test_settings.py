@@ -188,6 +188,7 @@ def test_a_pool_has_one_setting_and_no_other():
         ("CSRF_TRUSTED_ORIGINS", "https://Chat.example.org"),
         ("CSRF_TRUSTED_ORIGINS", "*"),
         ("LLMSITE_DATA", "/dev/null/x"),
+        ("LLMSITE_DATA", "~nobody-of-this-name/x"),
         ("LLMSITE_CORS_ORIGINS", "chat.example.org"),
         ("LLMSITE_CORS_ORIGINS", "https://chat.example.org/"),
         ("LLMSITE_CORS_ORIGINS", "https://*.example.org"),
@@ -202,6 +203,13 @@ def test_nonsense_is_a_sentence_that_names_the_variable(name, value):
     [sentence] = said.stderr.strip().splitlines()
     assert sentence.startswith(name)
     assert sentence.endswith("See docs/configuration.md.")
+
+
+def test_a_home_that_no_shell_has_put_in_is_the_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LLMSITE_CACHE", "~/cache")
+
+    assert Environment().path("LLMSITE_CACHE") == str(tmp_path / "cache")
 
 
 def test_empty_is_left_out():
