@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.cutting_proxy import CuttingProxy
 from tests.web import ServerThread
@@ -30,6 +30,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 PATIENCE = 15_000  # milliseconds until an expected sight is missing
+expect.set_options(timeout=PATIENCE)
 
 
 def chromium() -> str | None:

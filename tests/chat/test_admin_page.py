@@ -10,7 +10,6 @@ from tests.chat.contrast import CONTRAST
 from tests.fakes import ScriptedEngine
 
 pytest_plugins = ["tests.browser"]
-# WhiteNoise serves files from a synchronous iterator, about which Django warns under ASGI.
 
 LOG = "/admin/chat/response/"
 ROWS = "#result_list tbody tr"

@@ -10,8 +10,6 @@ from tests.chat.handling import answer, ask, asked, button, ended
 from tests.fakes import ScriptedEngine, Turnstile
 
 pytest_plugins = ["tests.browser"]
-# WhiteNoise serves files from a synchronous iterator, about which Django warns under ASGI.
-expect.set_options(timeout=15_000)
 
 HOSTILE = '<img src="https://evil.example/x" onerror="alert(1)"><script>alert(2)</script> & <b>'
 

@@ -11,7 +11,6 @@ from tests.chat.handling import answer, ask, asked, button, ended
 from tests.fakes import ScriptedEngine, Turnstile
 
 pytest_plugins = ["tests.browser"]
-expect.set_options(timeout=15_000)
 NO_PAGE = {"results": [], "next": None}  # as when fifty newer ones are before it
 
 
