@@ -21,6 +21,7 @@ from modelhost.types import FinishReason
 logger = logging.getLogger(__name__)
 
 HEARTBEAT = 0.25  # seconds between looks at the engine's thread while it is silent
+LONGEST = 1.0  # seconds that one look counts for: in a later one the whole process was paused
 
 
 class Dispatcher(threading.Thread):
@@ -28,7 +29,7 @@ class Dispatcher(threading.Thread):
 
     on_death: called on this thread, again at each heartbeat as long as nothing came of it.
     on_hang: called likewise when the manager's thread lives and has made no step for `patience`
-    seconds, although it has work.
+    seconds, although it has work. Time in which the process was paused is no time to make a step.
     """
 
     def __init__(
@@ -48,7 +49,8 @@ class Dispatcher(threading.Thread):
         self._on_death = on_death
         self._on_hang = on_hang
         self._patience = patience
-        self._steps, self._stepped_at = 0, time.monotonic()
+        self._steps, self._looked_at = 0, time.monotonic()
+        self._silence = 0.0  # seconds without a step, although there is work
         self._over = threading.Event()
 
     def finish(self) -> None:
@@ -82,9 +84,11 @@ class Dispatcher(threading.Thread):
     def _hung(self) -> bool:
         """Asked while nothing comes out of the manager."""
         steps, now = self._manager.current_batch, time.monotonic()
+        self._silence += min(now - self._looked_at, LONGEST)
+        self._looked_at = now
         if steps != self._steps or not self._jobs.running:
-            self._steps, self._stepped_at = steps, now
-        return now - self._stepped_at > self._patience
+            self._steps, self._silence = steps, 0.0
+        return self._silence > self._patience
 
     def _route(self, output: Output) -> None:
         job = self._jobs.find(output.request_id)

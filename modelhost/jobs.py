@@ -3,7 +3,8 @@
 A job outlives the thread that works on it: when the thread dies, the job is given to the
 next one as another run, behind the ids that were delivered. One of the jobs may be why the
 thread died. The second death in a job's life makes all that were in the engine suspects:
-of these one runs at a time, so the third death names the one that kills.
+of these one runs at a time, so the third death names the one that kills: unless that one had
+gone on past the place of the death before, and newcomers ran beside it.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class Jobs:
                     self._manager.input_queue.get_nowait()
             for job in running:
                 job.run_id = ""
-                job.deaths += 1
+                job.deaths += len(running) == 1 or not _went_on(job)
             given_up = [job for job in running if job.deaths >= FATAL]
             for job in given_up:
                 del self._jobs[job.ticket.request_id]
@@ -200,3 +201,8 @@ class Jobs:
             return
         job.run_id, job.after = run_id, len(delivered)
         self._runs[run_id] = job
+
+
+def _went_on(job: Job) -> bool:
+    """Whether it was under suspicion and brought something all the same."""
+    return job.suspect and len(job.ticket.delivered) > job.after

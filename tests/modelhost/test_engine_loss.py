@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
+from modelhost import dispatcher
 from modelhost.errors import NotReady
 from tests.modelhost.deaths import Panic, crew
 from tests.modelhost.questions import PROMPT, WARM
@@ -120,6 +123,24 @@ def test_a_step_within_the_patience_is_no_hang(serve, load_tiny, gate, ids_of):
     engine._dispatcher.join(0.7)
     assert engine.alive
 
+    gate.open()
+    assert len(ids_of(ticket)) == 40
+
+
+def test_time_in_which_the_process_was_paused_is_no_hang(
+    serve, load_tiny, gate, ids_of, monkeypatch
+):
+    loaded = load_tiny()
+    engine = serve(loaded, patience=30.0)
+    gate.guard(loaded.model)
+    ticket = engine.submit(PROMPT, WARM)
+    gate.wait_reached()
+
+    behind = SimpleNamespace(monotonic=lambda: time.monotonic() + 3600.0)  # SIGSTOP and SIGCONT
+    monkeypatch.setattr(dispatcher, "time", behind)
+    engine._dispatcher.join(0.7)
+
+    assert engine.alive
     gate.open()
     assert len(ids_of(ticket)) == 40
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
+
 import pytest
 
 from modelhost.types import FinishReason
@@ -83,3 +86,39 @@ def test_of_those_under_suspicion_one_runs_at_a_time(serve, story):
     assert all(story(ticket) for ticket in neighbours)
     assert killer.wait(30)
     assert together == {0: 6, 1: 6, 2: 1, 3: together[3]}
+
+
+def test_one_under_suspicion_that_goes_on_is_not_why_when_a_newcomer_kills(serve, story):
+    engine = serve()
+    (expected,) = map(story, crew(engine, 1, max_tokens=400))
+    poison = Poison(engine, 20)
+
+    with poison.held():
+        killers = [submit_killer(engine)]
+        (neighbour,) = crew(engine, 1, max_tokens=400)
+    with third_step_behind_two_deaths(engine):  # of the neighbour, which runs apart as the newest
+        killers.append(submit_killer(engine))
+
+    assert story(neighbour) == expected
+    assert all(ticket.wait(30) for ticket in killers)
+    assert {ticket.finish.reason for ticket in killers} == {FinishReason.ERROR}
+
+
+@contextmanager
+def third_step_behind_two_deaths(engine):
+    """Inside, the engine waits there."""
+    reached, go_on, steps = threading.Event(), threading.Event(), []
+    prepare = engine._manager.logit_processor.prepare_tensor_args
+
+    def wait(requests_in_batch, arg_storage):
+        if engine.restarts == 2 and requests_in_batch:
+            steps.append(len(requests_in_batch))
+            if len(steps) == 3:
+                reached.set()
+                assert go_on.wait(10)
+        return prepare(requests_in_batch, arg_storage)
+
+    engine._manager.logit_processor.prepare_tensor_args = wait
+    assert reached.wait(30)
+    yield
+    go_on.set()
