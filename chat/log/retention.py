@@ -38,13 +38,23 @@ def forget(rows: QuerySet[Conversation]) -> Iterator[Conversation]:
     """Remove each of them with everything in it, the oldest first, and tell which it was.
 
     A transaction for each, so that the service goes on meanwhile. One in which somebody asks just
-    then, so that it is none of these any more, stays. At the end no file of SQLite has them either.
+    then, so that it is none of these any more, stays. Files have them until `overwritten`.
     """
     while found := list(rows.order_by("created_at", "pk")[:BATCH]):
         for conversation in found:
             if responses.remove(conversation, among=rows):
                 yield conversation
-    if connection.vendor == "sqlite":
-        with connection.cursor() as cursor:
-            # The file has lost them (secure_delete), and what was written before it still has them.
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def overwritten() -> bool:
+    """Let no file of SQLite have what was removed, by an earlier `forget` that was cut off, too.
+
+    False where somebody who still reads what was there before kept that from being done.
+    """
+    if connection.vendor != "sqlite":
+        return True
+    with connection.cursor() as cursor:
+        # The file loses it (secure_delete), and what was written before it still has it.
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        busy, *_ = cursor.fetchone()
+    return not busy

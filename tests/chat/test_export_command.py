@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -116,6 +117,26 @@ def test_half_a_file_never_has_the_name(user, tmp_path, monkeypatch):
     with pytest.raises(CommandError, match="No space left"):
         export("--output", str(tmp_path / "log.jsonl"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_leaves_nothing_of_a_file_that_is_not_whole(tmp_path, ending):
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    script = (
+        "import os, pathlib, sys; import django; django.setup();"
+        "from chat.management.commands.export import write;"
+        "ended = (os.kill(os.getpid(), int(sys.argv[2])) for _ in [1]);"
+        "write((line for line in ended if line), pathlib.Path(sys.argv[1]))"
+    )
+    names = {"DJANGO_SETTINGS_MODULE": "llmsite.settings", "LLMSITE_DATA": str(tmp_path / "data")}
+    command = [sys.executable, "-c", script, str(folder / "log.jsonl"), str(int(ending))]
+    done = subprocess.run(
+        command, check=False, env={**os.environ, **names}, stderr=subprocess.DEVNULL
+    )
+
+    assert done.returncode != 0
+    assert list(folder.iterdir()) == []
 
 
 def test_who_reads_only_the_beginning_is_no_error(user):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -178,17 +179,62 @@ def test_no_word_of_it_is_left_in_any_table(administrator, user, api, engine):
     assert tables_with("canary") == set()
 
 
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL's files are its own")
+ON_SQLITE = pytest.mark.skipif(
+    connection.vendor != "sqlite", reason="PostgreSQL's files are its own"
+)
+
+
+def files_with(word: bytes) -> list[str]:
+    """Which of the database's files have it."""
+    file = Path(connection.settings_dict["NAME"])
+    files = file.parent.glob(f"{file.name}*")
+    return [each.name for each in files if word in each.read_bytes()]
+
+
+@contextmanager
+def another_reader() -> Iterator[sqlite3.Connection]:
+    """Somebody else who has the files open, as the server: the last one would tidy up."""
+    with closing(sqlite3.connect(connection.settings_dict["NAME"])) as another:
+        another.execute("SELECT 1 FROM chat_response").fetchall()
+        yield another
+
+
+@ON_SQLITE
 def test_no_word_of_it_is_left_in_any_file_while_others_have_them_open(user):
     answered(user, "a canary " * 500)
-    file = Path(connection.settings_dict["NAME"])
-    files = [*file.parent.glob(f"{file.name}*")]
-    with closing(sqlite3.connect(file)) as another:  # the server: the last one would tidy up
-        another.execute("SELECT 1 FROM chat_response").fetchall()
-        assert any(b"canary" in each.read_bytes() for each in files)
+    with another_reader():
+        assert files_with(b"canary")
         told("--user", "ada", "--yes")
 
-        assert [each.name for each in files if b"canary" in each.read_bytes()] == []
+        assert files_with(b"canary") == []
+
+
+@ON_SQLITE
+def test_what_a_run_that_was_killed_left_in_the_files_goes_with_the_next_run(user):
+    row = answered(user, "a canary " * 500)
+    with another_reader():
+        responses.remove(row.prompt.conversation)
+        assert files_with(b"canary")
+        assert told("--user", "ada", "--yes") == "Conversations: 0, with 0 responses.\n"
+
+        assert files_with(b"canary") == []
+
+
+@ON_SQLITE
+def test_it_says_so_where_a_reader_keeps_it_in_the_files(user):
+    answered(user, "a canary " * 500)
+    with another_reader() as another:
+        another.execute("BEGIN")
+        another.execute("SELECT 1 FROM chat_response").fetchall()  # sees it until it ends
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA busy_timeout = 1")
+        with pytest.raises(CommandError, match="another program reads it"):
+            told("--user", "ada", "--yes")
+        another.rollback()
+        told("--user", "ada", "--yes")
+
+        assert files_with(b"canary") == []
+    connection.errors_occurred = True  # the connection is not used again, with its short patience
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has no such setting")

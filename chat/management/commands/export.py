@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import sys
 from argparse import ArgumentParser
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -65,12 +68,29 @@ def write(export: Export, path: Path) -> None:
     try:
         if path.exists():
             raise FileExistsError(errno.EEXIST, "There is such a file already", str(path))
-        with NamedTemporaryFile(
-            "w", encoding=ENCODING, dir=path.parent, prefix=f".{path.name}."
-        ) as part:
+        with (
+            _unwound_by_signals(),
+            NamedTemporaryFile(
+                "w", encoding=ENCODING, dir=path.parent, prefix=f".{path.name}."
+            ) as part,
+        ):
             part.writelines(export)
             part.flush()
             os.fsync(part.fileno())
             os.link(part.name, path)  # which fails where somebody else was faster
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}.") from error
+
+
+@contextmanager
+def _unwound_by_signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the process as Ctrl-C does: nothing half stays behind."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    ours = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))  # as shells say it
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)

@@ -8,11 +8,15 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from chat.log.retention import RetentionFilter, forget
+from chat.log.retention import RetentionFilter, forget, overwritten
 from chat.management.choice import filtered
 from chat.models import Conversation, Response
 
 FILTERS = ("user", "conversation", "unused_since")
+STILL_READ = (
+    "The database's files still have what was removed, because another program reads it: a backup, "
+    "or an open shell. Run this again when that has ended."
+)
 
 
 class Command(BaseCommand):
@@ -35,10 +39,13 @@ class Command(BaseCommand):
         conversations = rows.count()
         said = Response.objects.filter(prompt__conversation__in=rows).count()
         self.stdout.write(f"Conversations: {conversations}, with {said} responses.")
-        if not conversations or not (options["yes"] or self._confirmed()):
-            return
-        removed = sum(1 for _ in forget(rows))
-        self.stdout.write(f"Removed: {removed}.")
+        if conversations:
+            if not (options["yes"] or self._confirmed()):
+                return
+            removed = sum(1 for _ in forget(rows))
+            self.stdout.write(f"Removed: {removed}.")
+        if not overwritten():  # also of what a run that was cut off has removed
+            raise CommandError(STILL_READ)
 
     def _confirmed(self) -> bool:
         if not sys.stdin.isatty():
