@@ -38,13 +38,22 @@ def forget(rows: QuerySet[Conversation]) -> Iterator[Conversation]:
     """Remove each of them with everything in it, the oldest first, and tell which it was.
 
     A transaction for each, so that the service goes on meanwhile. One in which somebody asks just
-    then, so that it is none of these any more, stays. At the end no file of SQLite has them either.
+    then, so that it is none of these any more, stays.
     """
     while found := list(rows.order_by("created_at", "pk")[:BATCH]):
         for conversation in found:
             if responses.remove(conversation, among=rows):
                 yield conversation
-    if connection.vendor == "sqlite":
-        with connection.cursor() as cursor:
-            # The file has lost them (secure_delete), and what was written before it still has them.
-            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def leave_no_trace() -> bool:
+    """Whether what was removed is in no file of SQLite either. PostgreSQL's files are its own.
+
+    The database has lost it (secure_delete), the write-ahead log still has what was written before;
+    while another session reads, that cannot be emptied.
+    """
+    if connection.vendor != "sqlite":
+        return True
+    with connection.cursor() as cursor:
+        busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return not busy

@@ -191,6 +191,25 @@ def test_no_word_of_it_is_left_in_any_file_while_others_have_them_open(user):
         assert [each.name for each in files if b"canary" in each.read_bytes()] == []
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL's files are its own")
+def test_while_a_backup_reads_it_does_not_end_as_if_all_was_gone(user):
+    answered(user, "a canary " * 500)
+    file = Path(connection.settings_dict["NAME"])
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA busy_timeout = 50")
+    with closing(sqlite3.connect(file, isolation_level=None)) as backup:
+        backup.execute("BEGIN")
+        backup.execute("SELECT 1 FROM chat_response").fetchall()
+        for _ in ("removed now", "removed before"):
+            with pytest.raises(CommandError, match="Run this again"):
+                told("--user", "ada", "--yes")
+        backup.execute("COMMIT")
+        assert told("--user", "ada") == "Conversations: 0, with 0 responses.\n"
+
+        files = file.parent.glob(f"{file.name}*")
+        assert [each.name for each in files if b"canary" in each.read_bytes()] == []
+
+
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has no such setting")
 def test_what_is_deleted_is_overwritten_however_sqlite_was_built(user):
     with connection.cursor() as cursor:

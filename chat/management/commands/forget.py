@@ -8,11 +8,15 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from chat.log.retention import RetentionFilter, forget
+from chat.log.retention import RetentionFilter, forget, leave_no_trace
 from chat.management.choice import filtered
 from chat.models import Conversation, Response
 
 FILTERS = ("user", "conversation", "unused_since")
+STILL_THERE = (
+    "Another program is reading the database, so SQLite's write-ahead log still has what was"
+    " removed. Run this again when that has ended."
+)
 
 
 class Command(BaseCommand):
@@ -35,10 +39,13 @@ class Command(BaseCommand):
         conversations = rows.count()
         said = Response.objects.filter(prompt__conversation__in=rows).count()
         self.stdout.write(f"Conversations: {conversations}, with {said} responses.")
-        if not conversations or not (options["yes"] or self._confirmed()):
-            return
-        removed = sum(1 for _ in forget(rows))
-        self.stdout.write(f"Removed: {removed}.")
+        if conversations:
+            if not (options["yes"] or self._confirmed()):
+                return
+            removed = sum(1 for _ in forget(rows))
+            self.stdout.write(f"Removed: {removed}.")
+        if not leave_no_trace():  # also when an earlier run has removed them
+            raise CommandError(STILL_THERE)
 
     def _confirmed(self) -> bool:
         if not sys.stdin.isatty():
