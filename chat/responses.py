@@ -119,6 +119,8 @@ def _remove(rows: QuerySet[Conversation]) -> list[UUID] | None:
         held = rows.select_for_update(of=("self",)).first()
         if held is None:
             return None
-        under_way = Response.objects.filter(prompt__conversation=held).hold_active()
+        rows_of_it = Response.objects.filter(prompt__conversation=held)
+        under_way = rows_of_it.active().hold()
+        rows_of_it.hold()  # else somebody judges one while Django deletes what it has found
         held.delete()
         return under_way

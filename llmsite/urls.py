@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.contenttypes.views import shortcut
 from django.urls import include, path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularSwaggerView
 
 from chat.access.log_in_forms import LogInForm
+from chat.admin.lookups import read
 from chat.views.description import Description
 from chat.views.password import ChangePassword
 
@@ -16,6 +18,11 @@ urlpatterns = [
     path("admin", RedirectView.as_view(url="/admin/")),
     # One page for everybody: the admin's own looks at old passwords out of turn.
     path("admin/password_change/", RedirectView.as_view(pattern_name="password")),
+    path(
+        "admin/search/",
+        admin.site.admin_view(read(admin.site.search)),  # type: ignore[attr-defined]  # Unfold's
+    ),
+    path("admin/r/<path:content_type_id>/<path:object_id>/", admin.site.admin_view(read(shortcut))),
     path("admin/", admin.site.urls),
     path(
         "login/",

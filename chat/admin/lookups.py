@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.core.paginator import InvalidPage
 from django.db import DataError
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -16,6 +19,19 @@ from chat.wire.filters import MOST_WORDS
 UNREADABLE = (DataError, OverflowError, ValueError, ValidationError)
 
 COMPARISONS = ("exact", "in", "isnull", "gte", "gt", "lte", "lt")
+
+
+def read(view: Callable[..., Any]) -> Callable[..., Any]:
+    """A view of the admin's own, in which what nobody can read is the address's mistake, too."""
+
+    @wraps(view)
+    def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return view(request, *args, **kwargs)
+        except (InvalidPage, *UNREADABLE) as error:
+            raise SuspiciousOperation(str(error)) from error
+
+    return answer
 
 
 class FilterLookups:

@@ -12,7 +12,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from chat.admin.lookups import FilterLookups
-from chat.models import ApiKey
+from chat.models import ApiKey, Conversation
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -27,7 +27,12 @@ class UserAdmin(FilterLookups, plain.UserAdmin, ModelAdmin):
     change_password_form = AdminPasswordChangeForm
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
-        """What would go with people: conversations may not, keys that nothing points at may."""
+        """What would go with people: conversations may not, keys that nothing points at may.
+
+        Whoever has a conversation stays. Django would read all that they ever said to list it.
+        """
+        if Conversation.objects.filter(user__in=objs).exists():
+            return [], {}, {str(Conversation._meta.verbose_name)}, []
         found, counts, forbidden, protected = super().get_deleted_objects(objs, request)
         return found, counts, forbidden - {ApiKey._meta.verbose_name}, protected
 

@@ -162,4 +162,5 @@ class Judging(ChatAdmin):
             address = reverse("admin:chat_response_judge", args=[row.pk])
             address += self.list_shown(row.request)
             context |= {"form": form, "own": own, "address": address}
+            context["reviewer"] = row.request.user.pk
         return render_to_string("chat/verdicts.html", context)

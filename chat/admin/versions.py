@@ -63,5 +63,5 @@ class Versions:
                 prompt_id = self._prompt[at]
                 ends[at] = newest
                 ends.setdefault(prompt_id, newest)
-                at = self._follows[prompt_id]
+                at = self._follows.get(prompt_id)  # else all of it was removed in between
         return ends

@@ -50,7 +50,7 @@ def _change(conversation: Conversation, columns: Mapping[str, Any]) -> bool:
             return False
         if columns.get("system", held.system) != held.system:
             said = Response.objects.filter(prompt__conversation=held, system=None)
-            said.hold_active()
+            said.active().hold()
             said.update(system=held.system)
         if columns:
             rows.update(**columns)

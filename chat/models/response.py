@@ -24,12 +24,12 @@ class ResponseQuerySet(models.QuerySet["Response"]):
         """Those that have no outcome yet."""
         return self.filter(status__in=Response.ACTIVE)
 
-    def hold_active(self) -> list[uuid.UUID]:
-        """Lock those that have no outcome, inside a transaction, and wait for none; their ids.
+    def hold(self) -> list[uuid.UUID]:
+        """Lock them, inside a transaction, and wait for none; their ids.
 
         Raises OperationalError where another session has one: see `chat.database.when_unlocked`.
         """
-        rows = self.active().only("pk").select_for_update(of=("self",), nowait=True)
+        rows = self.only("pk").select_for_update(of=("self",), nowait=True)
         return [row.pk for row in rows]
 
     def abandoned(self, *, now: datetime, lease: timedelta) -> Self:

@@ -212,6 +212,15 @@ def test_to_look_is_not_to_stop(user, django_user_model):
     assert (row.status, row.stop_requested) == ("streaming", False)
 
 
+def test_whoever_may_not_be_deleted_is_refused_before_what_they_said_is_read(administrator, user):
+    answered(user, "one")
+    with CaptureQueriesContext(connection) as asked:
+        page = administrator.get(f"/admin/auth/user/{user.pk}/delete/")
+
+    assert "conversation" in page.context["perms_lacking"]
+    assert not any('"chat_response"."text"' in query["sql"] for query in asked)
+
+
 def test_a_person_with_conversations_is_deactivated_and_not_deleted(administrator, user):
     answered(user, "It was said before.")
     address = f"/admin/auth/user/{user.pk}/delete/"

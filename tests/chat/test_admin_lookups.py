@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.contrib.contenttypes.models import ContentType
 
 from tests.chat.rows import answered
 
@@ -97,3 +98,15 @@ def test_nor_are_rows_that_cannot_be_there(administrator, user, chosen):
     form = {"action": "stop", "_selected_action": chosen}
 
     assert administrator.post("/admin/chat/response/", form).status_code in (302, 400)
+
+
+@pytest.mark.parametrize("page", ["zz", "0", "99"])
+def test_nor_has_the_search_among_the_navigation_pages_that_there_are_not(administrator, page):
+    assert administrator.get(f"/admin/search/?s=user&page={page}").status_code == 400
+    assert b"Users" in administrator.get("/admin/search/?s=user").content
+
+
+def test_an_address_of_a_row_by_what_is_no_id_is_refused(administrator, user):
+    kind = ContentType.objects.get_for_model(answered(user, "Hi")).pk
+
+    assert administrator.get(f"/admin/r/{kind}/zz/").status_code == 400

@@ -186,3 +186,20 @@ def test_what_is_asked_while_the_tree_is_read_breaks_nothing(tree):
         versions = Versions(tree.conversation)
 
     assert versions.newest() == first.pk
+
+
+def test_nor_does_what_is_removed_meanwhile(tree):
+    tree.answer(tree.ask("Hi"), "Hello")
+    asked = 0
+
+    def remove_meanwhile(execute, *query):
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            tree.conversation.delete()
+        return execute(*query)
+
+    with connection.execute_wrapper(remove_meanwhile):
+        Versions(tree.conversation)
+
+    assert not Conversation.objects.exists()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.db.models.deletion import Collector
 
 from chat import database, responses
 from chat.conversations import personas
 from chat.lifecycle.updates import update_active
-from chat.models import Conversation, Response
+from chat.models import Conversation, Response, Verdict
 from tests.chat.holding import Hold
-from tests.chat.rows import ELSEWHERE, carried_elsewhere
+from tests.chat.rows import ELSEWHERE, answered, carried_elsewhere
 
 pytestmark = pytest.mark.skipif(
     connection.vendor != "postgresql", reason="only PostgreSQL locks rows; SQLite has one writer"
@@ -71,3 +73,24 @@ def test_a_change_of_the_persona_lets_the_recorder_have_its_rows_too(two, elsewh
     conversation.refresh_from_db()
     assert conversation.system == "You are brief."
     assert not Response.objects.filter(system=None).exists(), "they were asked without a persona"
+
+
+def test_nobody_judges_what_is_being_removed(user, elsewhere, monkeypatch):
+    row = answered(user, "It is Paris.")
+    delete, refused = Collector.delete, []
+
+    def judged_then_deleted(found: Collector):
+        refused.append(elsewhere.submit(judge, row, user).exception(10))
+        return delete(found)
+
+    monkeypatch.setattr(Collector, "delete", judged_then_deleted)
+    assert responses.remove(row.prompt.conversation)
+    assert "lock timeout" in str(refused[0]), "it waits, and then finds nothing to judge"
+    assert not Conversation.objects.exists()
+
+
+def judge(row: Response, reviewer: Any) -> None:
+    """By somebody who waits for no row for long."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '100ms'")
+    Verdict.objects.create(response=row, reviewer=reviewer, value="good")
