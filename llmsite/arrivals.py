@@ -81,6 +81,20 @@ def too_long(status: int, limit: int) -> Refused:
     return Refused(status, Code.INVALID_REQUEST, sentence)
 
 
+def _target(line: bytes) -> bytes:
+    """The address in the first line of a request, however that line ends."""
+    return line.partition(b" ")[2]
+
+
+NOT_ASCII = "The address has characters that are not ASCII: percent-encode them as UTF-8."
+NOT_HTTP = "The request is malformed: its first line, a header or a chunk is not as in HTTP/1.1."
+
+
+def malformed(sentence: str) -> Refused:
+    """Bytes that are no request."""
+    return Refused(HTTPStatus.BAD_REQUEST, Code.INVALID_REQUEST, sentence)
+
+
 class ArrivingChannel(HTTPChannel):
     """A connection that is counted until it has asked."""
 
@@ -93,22 +107,44 @@ class ArrivingChannel(HTTPChannel):
         """A line of its head."""
         if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
             self.lineLengthExceeded(line)
+        elif not self._receivedHeaderSize and not line.isascii():
+            self._refuse(malformed(NOT_ASCII), _target(line))
         else:
             super().lineReceived(line)  # type: ignore[no-untyped-call]
 
     def lineLengthExceeded(self, line: bytes) -> None:  # noqa: N802
-        """Its head is too long; Twisted would close without a word.
+        """Its head is too long; Twisted would close without a word."""
+        target: Any = self._path if self._receivedHeaderSize else _target(line)
+        status = 431 if self._receivedHeaderSize else 414
+        self._refuse(too_long(status, self.MAX_LENGTH), target)
+
+    def headerReceived(self, line: bytes) -> bool:  # noqa: N802
+        """A header. Python refuses to read a length of thousands of digits; Twisted tries."""
+        try:
+            return bool(super().headerReceived(line))  # type: ignore[no-untyped-call]
+        except ValueError:
+            self._respondToBadRequestAndDisconnect()
+            return False
+
+    def _respondToBadRequestAndDisconnect(self) -> None:  # noqa: N802
+        """What it sends is not HTTP; Twisted would answer without a word."""
+        arriving: Any = self.requests[-1]
+        if arriving.is_refused:  # nothing comes behind an answer
+            self.loseConnection()  # type: ignore[no-untyped-call]
+        else:
+            self._refuse(malformed(NOT_HTTP), getattr(self, "_path", b""))
+
+    def _refuse(self, failure: Refused, target: bytes) -> None:
+        """Answer, and hear no more.
 
         What it still sends is dropped until it has read why, at the latest until its head's
         deadline: closing at once would throw the answer away with it (RFC 9112, section 9.6).
         """
-        target: Any = self._path if self._receivedHeaderSize else line.partition(b" ")[2]
-        status = 431 if self._receivedHeaderSize else 414
         path = target.partition(b"?")[0].decode("latin-1")
         transport: Any = self.transport
         self._buffer = b""
         self.dataReceived = lambda data: None  # type: ignore[method-assign]
-        transport.write(refusal(too_long(status, self.MAX_LENGTH), path))
+        transport.write(refusal(failure, path))
         transport.loseWriteConnection()
 
     def allHeadersReceived(self) -> None:  # noqa: N802

@@ -151,4 +151,5 @@ def limit(factory: WebSocketFactory) -> None:
         maxMessagePayloadSize=settings.LLMSITE_MAX_BODY,
         maxFramePayloadSize=settings.LLMSITE_MAX_BODY,
         failByDrop=False,  # say why, instead of cutting the connection
+        openHandshakeTimeout=0,  # it is here whole: only our own work is still waited for
     )

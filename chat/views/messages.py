@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from django.conf import settings
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import generics
-from rest_framework.exceptions import PermissionDenied
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response as APIResponse
 from rest_framework.views import APIView
@@ -97,6 +97,7 @@ class SendMessage(APIView):
         refuse_foreign_pages(request)
         if (stream := resumed(request)) is not None:
             return stream
+        refuse_damaged(request.META["QUERY_STRING"])
         query = validated(SendMessageSerializer, request.query_params.dict())
         data = query.validated_data
         if HEADER not in request.headers:
@@ -136,6 +137,14 @@ def refuse_foreign_pages(request: Request) -> None:
         source = headers.get(name)
         if source and host_of(source) != request.get_host():
             raise PermissionDenied("Other sites may not start a response here.")
+
+
+def refuse_damaged(query: str) -> None:
+    """A query whose bytes are not UTF-8: Django reads them as U+FFFD. Raises ValidationError."""
+    try:
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError:
+        raise ValidationError({"query": ["The address is not UTF-8."]}) from None
 
 
 def may_call(origin: str | None) -> bool:

@@ -23,6 +23,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Conversation": {"title": "Holidays"},
     "PatchedConversation": {"title": "Holidays"},
 }
+# Bodies whose every field stands here; chat completions take the older ones beside theirs.
+CLOSED = ("Message", "Branch", "Regenerate", "Conversation", "PatchedConversation", "Turn")
 ASKED = ("Message", "Branch", "Regenerate", "Completion")  # bodies that a response comes of
 
 TEXT = {"type": "string"}
@@ -90,20 +92,25 @@ def complete(result: dict[str, Any], **_: Any) -> dict[str, Any]:
     _recorded_and_neutral(schemas["Completion"])
     for name, example in EXAMPLES.items():
         schemas[name]["example"] = example
+    for name in CLOSED:
+        schemas[name]["additionalProperties"] = False
     for path, operations in result["paths"].items():
         for operation in operations.values():
             _complete(path, operation)
-            for parameter in operation["parameters"]:
-                _describe(parameter, path, parameter["name"])
+            operation["parameters"] = [
+                _described(parameter, path, parameter["name"])
+                for parameter in operation["parameters"]
+            ]
     for owner, schema in schemas.items():
         for name, field in schema.get("properties", {}).items():
-            schema["properties"][name] = _describe(field, owner, name)
+            schema["properties"][name] = _described(field, owner, name)
     return result
 
 
 def _recorded_and_neutral(completion: dict[str, Any]) -> None:
     """The fields of a chat completion that its serializer is not shown."""
     properties = completion["properties"]
+    properties["messages"]["minItems"] = 1
     del properties["client"]  # the serializer's own word for what is recorded
     for name, kind in RECORDED.items():
         described = "Recorded with the response."
@@ -113,13 +120,13 @@ def _recorded_and_neutral(completion: dict[str, Any]) -> None:
         properties[name] = {"nullable": True, "description": f"Taken are {served}."}
 
 
-def _describe(field: dict[str, Any], owner: str, name: str) -> dict[str, Any]:
-    """A parameter or property, with what it means if it did not say so."""
+def _described(field: dict[str, Any], owner: str, name: str) -> dict[str, Any]:
+    """A parameter or property, with what it means if it did not say so; several may share one."""
     sentence = of_field(owner, name)
     if sentence and "description" not in field:
         if "$ref" in field:  # beside which OpenAPI 3.0 reads nothing
             return {"allOf": [field], "description": sentence}
-        field["description"] = sentence
+        return {**field, "description": sentence}
     return field
 
 

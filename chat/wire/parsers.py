@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
-from rest_framework.exceptions import ParseError, ValidationError
+from rest_framework.exceptions import ParseError, UnsupportedMediaType, ValidationError
 from rest_framework.parsers import BaseParser
 
 MAX_DEPTH = 32
+ENCODED = "Bodies are read as they are: send this one without a Content-Encoding."
 
 
 class StorableJSONParser(BaseParser):
@@ -27,10 +28,12 @@ class StorableJSONParser(BaseParser):
         media_type: str | None = None,
         parser_context: Mapping[str, Any] | None = None,
     ) -> Any:
-        """The body's value. Raises ParseError, ValidationError."""
+        """The body's value. Raises ParseError, UnsupportedMediaType, ValidationError."""
         try:
             text = stream.read().decode("utf-8")
         except UnicodeDecodeError:
+            if parser_context and "Content-Encoding" in parser_context["request"].headers:
+                raise UnsupportedMediaType("", ENCODED) from None
             raise ParseError("The body is not UTF-8.") from None
         return read_json(text)
 
@@ -45,11 +48,19 @@ def read_json(text: str) -> Any:
 def parsed(text: str) -> Any:
     """The value of a JSON text. Raises ParseError."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_int=_whole)
     except RecursionError:
         raise ParseError("The body is nested too deeply.") from None
     except ValueError as error:
         raise ParseError(f"The body is not JSON: {error}.") from None
+
+
+def _whole(digits: str) -> int | float:
+    """A number; one that Python refuses to read is infinite, as 1e999, and its field is named."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
 
 
 def refuse_unstorable(data: Any) -> None:

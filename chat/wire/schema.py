@@ -20,6 +20,15 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):
         return {"type": "http", "scheme": "bearer"}
 
 
+class PromptFieldSchema(OpenApiSerializerFieldExtension):
+    """A text with something in it."""
+
+    target_class = "chat.wire.fields.PromptField"
+
+    def map_serializer_field(self, auto_schema: Any, direction: Any) -> dict[str, Any]:
+        return {"type": "string", "pattern": r"\S"}
+
+
 class StopFieldSchema(OpenApiSerializerFieldExtension):
     """One text or several."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,6 +127,22 @@ def test_sampling_out_of_range_or_of_another_type_is_refused_by_name(api, world,
             if got != (400, "invalid_request", field):
                 wrong.append((field, str(value)[:30], got))
     assert wrong == []
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize("field", ["seed", "max_tokens", "top_k", "temperature", "conversation"])
+def test_a_number_that_python_refuses_to_read_is_named(api, serve, field, sign):
+    body = f'{{"prompt": "a", "{field}": {sign}{"9" * 5000}}}'
+    assert refusals(api, MESSAGE, body.encode()) == (400, "invalid_request", field)
+
+
+@pytest.mark.parametrize("path", [MESSAGE, COMPLETION])
+def test_a_compressed_body_is_refused_for_that(api, path):
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = api.post(path, content=gzip.compress(b'{"prompt": "a"}'), headers=headers)
+    assert answer.status_code == 415
+    assert named(answer)[0] == "unsupported_media_type"
+    assert "Content-Encoding" in answer.text
 
 
 @pytest.mark.parametrize(("path", "good"), OURS, ids=lambda value: str(value)[:24])

@@ -93,6 +93,28 @@ def test_every_field_says_what_it_means(schema):
     assert [named for named, field in fields.items() if not field.get("description")] == []
 
 
+def test_fields_that_are_alike_keep_their_own_meanings(schema):
+    problem = schema["components"]["schemas"]["Problem"]["properties"]
+    told = {name: field["description"] for name, field in problem.items()}
+
+    assert told == {name: FIELDS[f"Problem.{name}"] for name in problem}
+    assert schema["components"]["headers"]["Retry-After"]["schema"] == {"type": "string"}
+
+
+@pytest.mark.parametrize("name", ["Message", "Branch", "Regenerate", "Conversation", "Turn"])
+def test_bodies_in_which_unknown_fields_are_refused_say_so(schema, name):
+    assert schema["components"]["schemas"][name]["additionalProperties"] is False
+
+
+def test_a_prompt_that_says_nothing_is_none(schema):
+    schemas = schema["components"]["schemas"]
+    for body in ("Message", "Branch"):
+        pattern = schemas[body]["properties"]["prompt"]["pattern"]
+        assert re.search(pattern, " a")
+        assert not re.search(pattern, " \n")
+    assert schemas["Completion"]["properties"]["messages"]["minItems"] == 1
+
+
 def test_no_field_is_described_that_is_nowhere(schema):
     fields = named_fields(schema)
     names = {name for _, name in fields} | {f"{owner}.{name}" for owner, name in fields}

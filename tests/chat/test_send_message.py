@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 
 from chat.models import Prompt, Response
+from tests.chat.refusals import named
 from tests.fakes import ScriptedEngine, Turnstile
 from tests.web import opening_of, read_events, stream, text_of
 
@@ -26,6 +27,15 @@ def test_a_prompt_in_the_query_is_answered_as_a_stream(api, engine):
     row = Response.objects.get()
     assert (row.surface, row.prompt.content) == ("sendMessage", "Say it")
     assert (row.max_tokens, row.temperature, row.top_p, row.seed) == (5, 0.5, 0.9, 7)
+
+
+def test_an_address_that_is_not_utf_8_starts_nothing(api, engine):
+    answer = api.get(URL + "?prompt=caf%E9")
+
+    assert answer.status_code == 400
+    assert named(answer) == ("invalid_request", "query")
+    assert "UTF-8" in answer.json()["detail"]
+    assert Response.objects.count() == 0
 
 
 def test_a_conversation_goes_on(api, engine):
@@ -251,9 +261,3 @@ def test_bad_queries_are_refused_by_name(api, engine, query, field):
     assert answer.status_code == 400
     assert list(answer.json()["errors"]) == [field]
     assert not Prompt.objects.exists()
-
-
-def test_bytes_that_are_no_text_arrive_as_replacement_characters(api, engine):
-    stream(api, "GET", f"{URL}?prompt=%ED%A0%80%FF")
-
-    assert set(Prompt.objects.get().content) == {"�"}

@@ -279,6 +279,47 @@ def test_who_sent_too_long_a_head_has_so_long_to_read_why(server, few_arrivals):
         eventually(lambda: not waiting)
 
 
+def head(path: str, *headers: str) -> bytes:
+    """The beginning of a request with a body."""
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", *headers]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+CHUNKED = "Transfer-Encoding: chunked"
+
+
+@pytest.mark.parametrize(
+    ("request_", "told"),
+    [
+        (head("/sendMessage?prompt=café"), "percent-encode"),
+        (b"GET /sendMessage?prompt=caf\xa0 HTTP/1.1\r\n", "percent-encode"),
+        (b"GET /caf\xa0 HTTP/1.1\r\n", "percent-encode"),
+        (head("/sendMessage?prompt=a b"), "malformed"),
+        (head("/chat/new/message/", "no header"), "malformed"),
+        (head("/chat/new/message/", "Content-Length: " + "9" * 5000), "malformed"),
+        (head("/chat/new/message/", CHUNKED, "Content-Length: 5"), "malformed"),
+        (head("/chat/new/message/", CHUNKED) + b"no length\r\n", "malformed"),
+        (b"\x16\x03\x01 as TLS begins\r\n", "malformed"),
+    ],
+)
+def test_what_is_no_request_is_refused_in_a_sentence(server, request_, told):
+    with connected(server) as connection:
+        connection.sendall(request_)
+        start, _, body = read_all(connection).partition(b"\r\n\r\n")
+
+    assert start.startswith(b"HTTP/1.1 400 ")
+    assert told in json.loads(body)["detail"]
+
+
+def test_nothing_comes_behind_a_refusal(server, settings):
+    settings.LLMSITE_MAX_BODY = 10
+    with connected(server) as connection:
+        connection.sendall(head("/v1/models", CHUNKED) + b"14\r\n" + b"x" * 20 + b"\r\nzz\r\n")
+        answers = read_all(connection)
+    assert answers.startswith(b"HTTP/1.1 413 ")
+    assert answers.count(b"HTTP/1.1 ") == 1
+
+
 @pytest.mark.parametrize("scheme", [b"http", b"HTTPS"])
 def test_a_target_may_be_a_whole_address(server, scheme):
     target = scheme + b"://127.0.0.1/v1/models"
@@ -293,12 +334,6 @@ def connected(server) -> Iterator[socket.socket]:
     host, port = server.address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         yield connection
-
-
-def head(path: str, *headers: str) -> bytes:
-    """The beginning of a request with a body."""
-    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/json", *headers]
-    return "\r\n".join([*lines, "", ""]).encode()
 
 
 def read_all(connection: socket.socket) -> bytes:

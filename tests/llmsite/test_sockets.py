@@ -27,6 +27,7 @@ from tests.web import eventually
 PIECE = "x" * 65536
 BINARY = bytes([0x82, 0x80 | 1, 0, 0, 0, 0]) + b"x"  # a frame that closes the socket
 UNSUPPORTED = (4415).to_bytes(2)
+DAPHNES_PATIENCE = 5.0  # seconds
 PIECES = 400  # 25 MiB, far beyond what the kernel takes for a socket
 
 
@@ -221,3 +222,13 @@ def test_pings_of_who_does_not_read_are_not_answered(server, key, user, told, mo
         for _ in range(64):
             connection.sendall(ping * 4096 + frame('{"type": "ping"}'))  # 32 MiB of pings
         assert memory() - before < 16 << 20
+
+
+def test_a_handshake_is_answered_however_long_that_takes(server, key, monkeypatch):
+    hold, identify = Hold(), consumers.identify
+    monkeypatch.setattr(consumers, "identify", lambda scope: hold() or identify(scope))
+    released = threading.Timer(DAPHNES_PATIENCE + 1, hold.released.set)
+    released.start()
+    with socket_to(server, key) as opened:
+        opened.tell("ping")
+        assert opened.hear()["type"] == "pong"
